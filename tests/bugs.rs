@@ -12,7 +12,7 @@ use walsim_core::base::{Bug, Planted};
 /// The number of seeds that are tried, which is several times what the rarest bug needs.
 const SEEDS: u32 = 600;
 
-/// Searches the first seed from `base` on that shows the bug.
+/// Searches upward from `base` for a seed that shows the bug.
 fn found(bug: Bug, base: u64) -> Found {
     let task = Task {
         profile: Profile::Default,

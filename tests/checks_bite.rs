@@ -15,9 +15,9 @@ use walsim_core::base::{Bug, Planted};
 /// The number of seeds that are tried, which is several times what the rarest bug needs.
 const SEEDS: u64 = 400;
 
-/// Runs the first seed from `base` on that shows the bug. The run must report one of the expected
-/// codes with and without audits. These codes name the cause of the failure and not its later
-/// effects.
+/// Runs the seeds from `base` upward until one shows the bug. This run must report one of the
+/// expected codes with and without audits. These codes name the cause of the failure and not its
+/// later effects.
 fn bites_as(bug: Bug, expected: &[&str], base: u64) {
     let planted = Planted::NONE.with(bug);
     let shown = (base..base + SEEDS).find_map(|seed| {
@@ -229,7 +229,7 @@ fn reported(outcome: &Outcome) -> Option<&Violation> {
     }
 }
 
-/// All built-in checks. The check of this row lacks the row's subscription.
+/// All built-in checks, but the check of this row without the row's subscription.
 fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     let without = |check: Box<dyn Check>| match check.about().code == row.code {
         true => without(check, row.subscription),

@@ -403,8 +403,8 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
-/// A plan that never starts a standby does not converge. The shrunk plan must wait for the same
-/// thing.
+/// A plan that never starts a standby does not converge. The shrunk plan must also fail to
+/// converge, and for the same reason.
 #[test]
 fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     let hangs = [

@@ -9,8 +9,8 @@ use std::path::Path;
 #[cfg(feature = "planted-bugs")]
 const BUG: &str = "walsender-sends-unflushed";
 
-/// The command checks the expectation in a file, and runs any file as a scenario. If an output path
-/// cannot be written, the command refuses to start the run.
+/// The command checks that a run meets the expectation in its plan file. Any plan file can be run
+/// as a scenario. If an output path cannot be written, the command refuses to start the run.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_file_says_what_its_run_must_come_to() {
@@ -96,8 +96,8 @@ fn writes_the_plan_and_stops_where_it_is_told() {
     assert!(stopped <= 1.5, "{stopped}");
 }
 
-/// `--set` changes every plan of a hunt. The commands that are printed, the stored plan and the
-/// table name it.
+/// `--set` changes every plan of a hunt. The printed commands, the stored plan and the table all
+/// contain the setting.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_hunt_runs_the_version_that_is_set() {
@@ -126,7 +126,7 @@ fn a_hunt_runs_the_version_that_is_set() {
 #[test]
 fn a_hunt_skips_the_bugs_of_other_versions() {
     let bug = "invalid-slot-streamed";
-    // Short runs find next to nothing, but each bug takes one at least.
+    // Short runs find almost no bugs. Even so, at least one seed is run for each bug.
     let args = ["--set", "pg_version=15", "--set", "active=1s"];
     let short = ["--budget", "1ms", "--shrink-budget", "0s"];
     let text = stdout(&walsim(&[&["bugs", "hunt"][..], &args, &short].concat()));

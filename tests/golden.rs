@@ -102,7 +102,7 @@ fn records_are_described_as_listed() {
             described.unwrap_or_else(|e| panic!("{} at {}: {e}", slice.name, record.lsn));
             let mut text = String::from_utf8(text.bytes).expect("ours are");
             if slice.version == PgVersion::V18 {
-                // The server made the list. It prints times in another format than pg_waldump does.
+                // The server's list shows times in another format than pg_waldump.
                 while let Some(zero) = text.find("0 UTC") {
                     text.remove(zero);
                 }
@@ -167,7 +167,7 @@ fn deltas_are_computed_the_same() {
                     let name = (block.rel, block.fork, block.block);
                     let old = pages.remove(&name);
                     if let Some(image) = &block.image {
-                        // Compressed images belong to other relations.
+                        // An image that cannot be decompressed is skipped.
                         if let Ok(page) = image.restore(8192) {
                             pages.insert(name, page);
                         }
@@ -248,8 +248,8 @@ fn truncated_wal_ends_early() {
     }
 }
 
-/// Any byte of the WAL is changed. The reader must return the first of the original records, and
-/// must stop at the damage or before it.
+/// Any byte of the WAL is changed. The reader must return only original records, in order from the
+/// first one. The reader must stop at the damage or before it.
 #[test]
 fn damaged_wal_ends_early() {
     for slice in slices() {

@@ -79,7 +79,7 @@ impl<M: Machine> Harness<M> {
     }
 
     /// Replaces the machine, as after a crash. The disk stays. With `finish`, operations in
-    /// progress are executed before, and their results are dropped.
+    /// progress are executed first, and their results are dropped.
     pub fn replace(&mut self, machine: M, finish: bool) {
         for ticket in std::mem::take(&mut self.operations).into_values() {
             if finish {
@@ -113,7 +113,7 @@ impl<M: Machine> Harness<M> {
 
 /// A harness, and how a test handles the effects of its machine.
 pub trait Drive<M: Machine>: DerefMut<Target = Harness<M>> {
-    /// Handles an effect. The harness has already issued it if it is a disk operation.
+    /// Called for each effect. The harness itself has already issued disk operations.
     fn effect(&mut self, pid: Pid, effect: Effect);
 
     /// Called after each step, before its effects.

@@ -54,7 +54,7 @@ impl Load {
         Self::resume(server)
     }
 
-    /// Starts it on a server that already has the tables.
+    /// Starts pgbench on a server that already has the tables.
     fn resume(server: &Server) -> Self {
         let script = server.data().with_extension("pgbench");
         fs::write(&script, LARGE).expect("the folder is ours");
@@ -271,8 +271,8 @@ fn acknowledged_commits_survive_the_primary() {
     );
 }
 
-/// At a clean shutdown the receiver gets the shutdown checkpoint. The primary does not wait longer
-/// for it than for pg_receivewal.
+/// At a clean shutdown the receiver gets the shutdown checkpoint. The primary waits no longer for
+/// our receiver than for pg_receivewal.
 #[test]
 fn after_a_clean_shutdown_the_receiver_has_all_wal() {
     let Some(bin) = server_bin() else {
@@ -318,7 +318,7 @@ fn after_a_clean_shutdown_the_receiver_has_all_wal() {
         all[all.len() / 2]
     });
     println!("the primary stops in {ours:?}, with pg_receivewal in {theirs:?}");
-    // The time of a server's shutdown varies by about this much.
+    // The duration of a shutdown varies by about this much.
     let most = theirs + Duration::from_millis(300);
     assert!(ours < most, "{ours:?}, {theirs:?}");
 }

@@ -31,7 +31,7 @@ fn pg_receivewal_is_killed_and_resumes() {
     let Some(servers) = server_bin() else {
         return;
     };
-    // A set of programs without pg_receivewal is replaced by that of 15.
+    // If the selected programs lack pg_receivewal, the test uses the programs of 15.
     let bin = program(&servers, "pg_receivewal");
     let bin = bin.parent().expect("it is in a directory");
     let version = format!("pg_version={}", version_of(bin).major());

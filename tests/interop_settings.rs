@@ -141,7 +141,7 @@ fn a_configuration_is_shown_alike() {
             let value = setting
                 .number(&ours)
                 .or_else(|| Some(session.show(&ours, name)?.1));
-            // SHOW prints the value of a session with a unit. pg_settings shows it without a unit.
+            // SHOW prints the session's value with a unit, and pg_settings shows it without a unit.
             if name != "statement_timeout" {
                 assert_eq!(
                     row,

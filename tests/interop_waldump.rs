@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use walsim_core::base::{Lsn, PgVersion};
 
-/// Tests the test server itself: after a kill it starts again and has all committed rows.
+/// Tests the test server itself. After a kill the server starts again and has all committed rows.
 #[test]
 fn a_server_can_be_started_and_stopped_in_every_way() {
     let Some(bin) = tools() else {
@@ -288,7 +288,7 @@ fn wal_is_followed_until_interrupted() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// If the reader of its output closes the pipe, the command ends like a C program.
+/// If the reader of the output closes the pipe, the command ends like a C program.
 #[test]
 fn a_closed_pipe_ends_it_like_a_c_program() {
     let Some(bin) = tools() else {

@@ -52,7 +52,7 @@ impl Serve {
         server
     }
 
-    /// Waits until the server accepts clients. Its port is open some time before.
+    /// Waits until the server accepts clients. The server opens its port some time before that.
     fn accepts(&self, dir: &Path) {
         let limit = Instant::now() + Duration::from_secs(60);
         // The receiver is past the end position as soon as it has connected, so it exits at once.
@@ -259,8 +259,8 @@ fn without_a_server_the_errors_are_libpqs() {
     refused(&mut receive(&absent, &[]), 1, "could not open directory");
 }
 
-/// A second receiver in the same directory is refused at once. However the first receiver ends, the
-/// lock is released and no lock file is left.
+/// A second receiver in the same directory is refused at once. When the first receiver ends, in any
+/// way, the lock is released and no lock file is left.
 #[test]
 fn one_receiver_per_directory() {
     let folder = Folder::new("lock");

@@ -54,7 +54,8 @@ struct Source {
 /// A module of core: its file, its module path, and its lines without comments.
 struct Module<'a> {
     path: &'a str,
-    /// `["wal", "reader"]` for both `wal/reader.rs` and `wal/reader/mod.rs`; empty for `lib.rs`.
+    /// The module path. It is `["wal", "reader"]` for both `wal/reader.rs` and `wal/reader/mod.rs`,
+    /// and empty for `lib.rs`.
     place: Vec<&'a str>,
     lines: Vec<Line<'a>>,
 }
@@ -85,7 +86,7 @@ fn every_core_module_stands_on_a_floor() {
     });
 }
 
-/// Only the first names of a path are compared with the floors, so paths must be written in full.
+/// The first names of a path show the layer of a module, so paths must be written in full.
 #[test]
 fn core_paths_show_their_floor() {
     for_core(|module, line| {

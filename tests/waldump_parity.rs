@@ -249,7 +249,7 @@ fn page_change(len: usize) -> RecordBody {
 /// Runs pg_waldump on a data directory from the record at `first` on, and compares its records with
 /// ours.
 fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed], place: &str) {
-    // `walsim waldump` prints the same text, so only one of the two texts must be parsed.
+    // `walsim waldump` prints the same text, so only one of the two texts is parsed.
     let (wal, start) = (data.join("pg_wal"), first.to_string());
     let said = Dumps::new(bin, data).agree(&["-t", "1", "-s", &start, "-p", path(&wal)]);
     let (printed, errors) = (text(&said.stdout), said.stderr);

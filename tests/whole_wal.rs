@@ -79,7 +79,7 @@ fn timelines() -> [Slice; 2] {
             bytes: bytes.to_vec().into(),
             listed,
         };
-        // The last record of the slice starts at this position.
+        // `end` is one byte past the start of the last record, so the slice includes this record.
         slice.end = Lsn(slice.end.0 + 1);
         slice
     })

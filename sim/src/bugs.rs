@@ -28,7 +28,8 @@ pub struct BugInfo {
 /// for them.
 const AWAITING: &[(Bug, &str)] = &[];
 
-/// Bugs that too few seeds reach for a hunt. For each bug there is a scenario that shows it.
+/// Bugs that a hunt would rarely find, because too few seeds reach them. For each bug there is a
+/// scenario that shows it.
 const PLAYED: &[(Bug, &str)] = &[
     (
         Bug::InvalidSlotStreamed,
@@ -100,7 +101,7 @@ pub enum Skipped {
     OtherVersions(Versions),
     /// The check that will find the bug does not exist yet.
     AwaitsCheck(&'static str),
-    /// Too few seeds reach the bug; this scenario shows it.
+    /// Too few seeds reach the bug. The scenario with this name shows the bug.
     Played(&'static str),
 }
 
@@ -114,8 +115,8 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// The reason for which a hunt for all bugs skips this bug, if there is one. `version` is that of
-/// all servers; `None` means that each seed draws one.
+/// The reason for which a hunt for all bugs skips this bug, if there is one. `version` is the
+/// version of all servers. `None` means that each seed draws a version.
 #[must_use]
 pub fn skipped(bug: Bug, version: Option<PgVersion>) -> Option<Skipped> {
     let versions = versions_of(bug);
@@ -462,8 +463,8 @@ mod tests {
         }
     }
 
-    /// With a version, the bugs that this version does not have are skipped. Without one, each seed
-    /// draws a version, and no bug is skipped for it.
+    /// If the user gives a version, bugs that this version cannot have are skipped. Otherwise each
+    /// seed draws a version, and no bug is skipped.
     #[test]
     fn a_bug_is_skipped_in_versions_that_do_not_have_it() {
         let bug = Bug::InvalidSlotStreamed;

@@ -59,8 +59,8 @@ pub enum Subject {
 }
 
 /// Identifies a choice. The meaning of `what` depends on the kind, for example (connection, stream
-/// offset) or (inode, operation). `what` never contains a count of all events of the run, which
-/// every removed fault would change.
+/// offset) or (inode, operation). `what` never contains a count of all events of the run, because
+/// such a count would change whenever a fault is removed from the plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// The kind of choice, such as `net.latency`.
@@ -210,7 +210,7 @@ impl Choices {
         value
     }
 
-    /// The text of a key, as the pins of a plan contain it.
+    /// The text of a key, in the form that pins use.
     #[must_use]
     pub fn text(&self, key: Key) -> String {
         let mut text = String::from(key.kind);
@@ -287,8 +287,8 @@ impl Encoder {
     }
 }
 
-/// The generator that expands a seed into a plan. The module defines its drawing functions and does
-/// not use a library's. A new release of a library could otherwise change the plan of a seed.
+/// The generator that expands a seed into a plan. Its drawing functions are defined here and not
+/// taken from a library, because a new release of a library could change the plan of a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SimRng(ChaCha8Rng);
 

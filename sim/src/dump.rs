@@ -58,8 +58,8 @@ impl fmt::Display for Listed {
 }
 
 impl DataDirectory {
-    /// Reads the data directory of a node. With `platter`, reads what would survive a power loss,
-    /// else what is in the page cache.
+    /// Reads the data directory of a node. With `platter`, reads the contents that would survive a
+    /// power loss. Otherwise reads the contents of the page cache.
     #[must_use]
     pub fn of(disk: &Disk, settings: &Settings, platter: bool) -> Self {
         let entries = disk.dump(platter);

@@ -42,8 +42,8 @@ pub struct Ran {
 pub enum Repeat {
     /// Both runs took the same steps.
     Same,
-    /// The runs differ from this step on, counted from 1. The number is 0 if two further runs took
-    /// the same steps.
+    /// The number of the first step that differs, counted from 1. The number is 0 if two further
+    /// runs took the same steps.
     Differs(u64),
 }
 
@@ -203,8 +203,8 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory marks that the campaign did not reach. Empty if settings are overridden, or if
-    /// the rates of the profile are unknown.
+    /// The mandatory rare states (marks) that the campaign did not reach. Empty if settings are
+    /// overridden, or if the rates of the profile are unknown.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {

@@ -1,14 +1,14 @@
 //! The rare states that a campaign must reach, with the rate of each state in the default profile.
-//! A campaign of any size is judged. A mark counts as missing if a correct campaign has so low a
-//! count with a probability below 1 in 10,000.
+//! A campaign of any size is judged. A mark counts as missing if the probability that a correct
+//! campaign has this or a lower count is below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};
 
-/// A correct campaign reports a mark as missing with a probability of 1 in this number.
+/// A correct campaign reports a mark as missing with a probability of 1 in `ONCE_IN`.
 const ONCE_IN: u32 = 10_000;
 
-/// A mark and its rate in the profile `default`.
+/// A rare state (mark) and its rate in the profile `default`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mandatory {
     /// The mark.
@@ -89,8 +89,8 @@ impl MarkCounts {
 }
 
 /// Whether a count is too low. Assume that each of `seeds` seeds reaches the mark with probability
-/// `per_10_000 / 10_000`. The count is too low if so low a count then has a probability below 1 in
-/// 10,000. The function sums the lower tail of the binomial distribution.
+/// `per_10_000 / 10_000`. The count is too low if this or a lower count has a probability below 1
+/// in 10,000. The function sums the lower tail of the binomial distribution.
 fn is_too_rare(count: u64, seeds: u64, per_10_000: u64) -> bool {
     let without = 10_000 - per_10_000.min(10_000);
     if count * 10_000 >= seeds * per_10_000 {

@@ -1,6 +1,6 @@
 //! The same conversations with a real PostgreSQL and with a simulated server of the same version.
-//! The real one is 15, or that of `WALSIM_PG_BIN`. Both servers must send the same bytes, except
-//! for values that differ between any two servers ([`mask`]).
+//! The real server has version 15, unless `WALSIM_PG_BIN` selects another version. Both servers
+//! must send the same bytes, except for values that differ between any two servers ([`mask`]).
 //!
 //! The client sends a whole conversation, then stops sending and reads to the end. The result
 //! therefore does not depend on time. `conversations.txt` contains the conversations, `mask.rs`
@@ -119,7 +119,7 @@ fn answers_equal_those_of_postgresql() {
     real.stop(Stop::Fast);
 }
 
-/// Both answers from the first different message on. `None` if the answers are equal.
+/// Both answers, from the first message that differs. `None` if the answers are equal.
 fn difference(conversation: &Conversation, real: u16, ours: u16) -> Option<String> {
     let [theirs, ours] = [real, ours].map(|port| mask::masked(&play(conversation, port)));
     let at = (0..theirs.len().max(ours.len())).find(|n| theirs.get(*n) != ours.get(*n))?;

@@ -141,7 +141,7 @@ fn flush_position(port: u16) -> String {
         .expect("it listens");
     let _ = stream.shutdown(Shutdown::Write);
     let answer = rest(&mut stream);
-    // The third value of the row.
+    // The third column of IDENTIFY_SYSTEM is the flush position.
     let row = crate::mask::frames(&answer)
         .into_iter()
         .find(|(tag, _)| *tag == b'D');
@@ -151,7 +151,7 @@ fn flush_position(port: u16) -> String {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-    // The server sends nothing for this long only if the test fails.
+    // If the test passes, the server is never silent for this long.
     let patience = Some(Duration::from_secs(60));
     stream.set_read_timeout(patience).expect("not zero");
     stream

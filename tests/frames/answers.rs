@@ -285,8 +285,8 @@ impl<'a> Play<'a> {
         out.into()
     }
 
-    /// The end of WAL in the captured segment. This is the end of the shutdown checkpoint that the
-    /// control file names.
+    /// The end of WAL in the captured segment. This is the end of the shutdown checkpoint to which
+    /// the control file points.
     fn end_of_wal(&self) -> Lsn {
         let checkpoint = (&self.capture.state.control[32..]).get_u64_le();
         Lsn(checkpoint + 120)

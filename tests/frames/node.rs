@@ -1,5 +1,5 @@
-//! A node on a simulated disk. It is in the same state as the real server was when its capture
-//! began.
+//! A node on a simulated disk. The node begins in the state that the real server had when its
+//! capture began.
 
 use crate::capture::{Capture, SEGMENT};
 use bytes::Bytes;

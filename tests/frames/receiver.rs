@@ -10,7 +10,7 @@ use walsim_core::wire::frame::FrameReader;
 use walsim_core::wire::frontend::{FrontendMessage, command_limit};
 use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 
-/// Messages that a real walreceiver sends and walsim's walreceiver does not. The latter has neither
+/// Messages that a real walreceiver sends and walsim's walreceiver does not. walsim has neither
 /// encryption nor hot standby feedback.
 const NOT_YET: [&str; 2] = ["SSLRequest", "hot standby feedback"];
 
@@ -65,7 +65,7 @@ fn connected(capture: &Capture) -> (ConnId, Rig) {
     (conn, rig)
 }
 
-/// What a receiver has sent, without the times and the number of its status updates.
+/// The commands that a receiver has sent, and its last status update.
 #[derive(Default)]
 struct Asked {
     commands: Vec<String>,

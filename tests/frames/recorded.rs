@@ -234,7 +234,7 @@ fn options() -> PgReceivewalOptions {
     }
 }
 
-/// How many bytes of WAL are complete in the captures.
+/// The captures contain all WAL of the segment before this offset.
 const KNOWN: usize = 192_000;
 
 /// With a slot, a keepalive and a clean shutdown, the receiver ends at the same position as

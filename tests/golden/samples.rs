@@ -1,5 +1,5 @@
-//! The samples in `tests/golden`. They are parts of WAL with PostgreSQL's lists of the records,
-//! control files, and slot files.
+//! The samples in `tests/golden`: parts of WAL, control files, and slot files. Each part of WAL
+//! comes with PostgreSQL's list of its records.
 
 use std::collections::BTreeMap;
 use std::fs;

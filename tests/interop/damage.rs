@@ -34,7 +34,8 @@ struct Sample {
     bytes: Vec<u8>,
     /// The segment before this one, whose bytes a recycled file would contain.
     stale: Vec<u8>,
-    /// The first record of the segment. With a changed byte, the file is read only up to `soon`.
+    /// The position of the first record in the segment. If a byte is changed, the programs read the
+    /// file only up to `soon`.
     first: String,
     soon: String,
 }
@@ -79,8 +80,8 @@ pub(crate) fn compare(bin: &Path, step: usize) {
     let folder = Folder::new("waldump-damage");
     let sample = Sample::make(bin, folder.path());
     let cases = Damage::all();
-    // The choice moves by one after every eight cases. Otherwise it would miss some masks, and some
-    // bytes of a field.
+    // After every eight cases the selection shifts by one. Without this shift, some masks and some
+    // bytes of a field would never be selected.
     let chosen = (0..cases.len()).filter(|n| (n + n / 8) % step == 0);
     let chosen: Vec<_> = chosen.map(|n| cases[n]).collect();
     let failed = in_parallel(&chosen, |worker, cases| {

@@ -112,8 +112,8 @@ fn a_missing_slot_is_a_permanent_error() {
     let folder = Folder::new("receive-no-slot");
     let server = primary(&bin, &folder, KEEP);
     let mut receiver = Receiver::new(folder.path(), "wal");
-    // If the directory is empty, the receiver reads the slot first. If it is not empty, the
-    // receiver starts to stream from the slot. Both fail without the slot.
+    // If the directory is empty, the receiver reads the slot first. If the directory is not empty,
+    // the receiver starts to stream from the slot. Both commands fail without the slot.
     for said in [
         "error: replication slot \"none\" does not exist\n",
         "error: could not send replication command \"START_REPLICATION\": ERROR:  replication slot \"none\" does not exist\n",

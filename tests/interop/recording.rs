@@ -1,5 +1,5 @@
-//! Observes a receiver on real files. It must not report a flush position before the fsync has
-//! returned.
+//! Observes a receiver on real files. The receiver must not report a flush position before the
+//! fsync has returned.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -111,7 +111,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// `after` contains the number of bytes for each connection that is to be cut.
+    /// Starts a proxy for the server on this port. For each connection to cut, `after` contains the
+    /// number of bytes before the cut.
     pub(crate) fn start(server: u16, after: Vec<u64>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let port = listener.local_addr().expect("it is bound").port();

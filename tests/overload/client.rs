@@ -93,7 +93,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        // The server sends nothing for this long only if the test fails.
+        // If the test passes, the server is never silent for this long.
         let patience = Some(Duration::from_secs(60));
         stream.set_read_timeout(patience).expect("not zero");
         Self {

@@ -46,7 +46,8 @@ impl Order {
                 _ => {}
             }
         }
-        // One ReadyForQuery is not an answer, because it ends the start of the session.
+        // The first ReadyForQuery ends the start of the session, so it is not an answer to the
+        // flood.
         if self.answered == BEGUN + 1 && self.second.is_none() {
             let addr = self.addr.expect("it listens");
             let mut stream = TcpStream::connect(addr).expect("it listens");
@@ -76,7 +77,7 @@ fn a_second_client_is_served_during_a_flood() {
                 let name = format!("fair-{version}-{replication}");
                 let before = second_answer(&name, version, replication, &kind.flood());
                 println!("{name} {kind:?}: {before:?} answered before");
-                // If the flood has no answers, nothing can be counted.
+                // If the server does not answer the flood, there are no answers to count.
                 if let Some(before) = before {
                     assert!(before <= BEGUN + MEANWHILE, "{name} {kind:?}: {before}");
                 }

@@ -62,8 +62,8 @@ fn pieces_of_a_message_are_joined() {
     assert!(server.stop("INT").success(), "{}", log_of(&data));
 }
 
-/// Some clients do not read their answers. They do not delay other clients, and cost no more memory
-/// than their windows.
+/// Some clients do not read their answers. Other clients are not delayed, and the server's memory
+/// stays within its limit.
 #[test]
 fn slow_readers_do_not_delay_others() {
     let folder = Folder::new("slow");
@@ -164,8 +164,8 @@ fn connections_beyond_the_limits_are_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        // Ten times as many connections as the limit allows send no startup packet, so they do not
-        // count.
+        // Connections that have sent no startup packet do not count against the limit. Here they
+        // are ten times as many as the limit.
         let silent: Vec<Client> = (0..80).map(|_| Client::connect(server.port)).collect();
         let mut first = held.remove(0);
         first.say(&Kind::Query("SHOW wal_level").once());

@@ -73,7 +73,7 @@ impl Network for FakeNet {
     }
 
     fn settle(&mut self) {
-        // Simulated time costs nothing here. A process that retries waits one second.
+        // Runs for five seconds, because a process that retries waits one second.
         let until = self.now.after_ms(5000);
         while let Some(at) = self.net.next_time().filter(|at| *at <= until) {
             self.now = at;

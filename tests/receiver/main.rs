@@ -131,8 +131,8 @@ fn a_requested_reply_and_synchronous_flush_at_once() {
     let events = host.events();
     let last = &events[events.len() - 3..];
     assert_eq!(last, ["write 0+100", "fsync", "reply 0/2064 0/2064"]);
-    // Without a slot and without --synchronous, the server must not mistake the receiver for a
-    // synchronous standby.
+    // Without a slot and without --synchronous, the receiver reports no flush position. Otherwise
+    // the server could take the receiver for a synchronous standby.
     let mut host = streaming(options());
     hear_wal(&mut host, 0x2000, 100);
     host.events();
@@ -343,8 +343,7 @@ fn begins(with: &str, files: Vec<(u64, &str, Vec<u8>)>, first: &str) {
     assert_eq!(asked.map(String::as_str), Some(first), "{with}: {events:?}");
 }
 
-/// The receiver refuses directories with these contents. Their files must not be changed, or a
-/// retry could not help.
+/// The receiver exits if the directory has one of these contents. It leaves the files unchanged.
 #[test]
 fn invalid_directories_are_refused() {
     let mut other = segment(4);

@@ -115,8 +115,8 @@ impl Pair {
         pair
     }
 
-    /// Writes `rows` rows. Kills, power losses and broken connections happen in between, `faults`
-    /// in all. At the end runs until the receiver has received all WAL.
+    /// Writes `rows` rows. Meanwhile `faults` faults happen: kills, power losses and broken
+    /// connections. At the end runs until the receiver has received all WAL.
     pub(crate) fn transfer(&mut self, rows: u32, mut faults: u32) {
         self.client.left = rows;
         for _ in 0..2_000_000 {

@@ -322,7 +322,7 @@ fn a_password_is_refused_as_such() {
     }
 }
 
-/// The error texts must be libpq's. They name each address.
+/// The error texts must be libpq's, and name every address that was tried.
 #[test]
 fn without_a_connection_the_errors_are_libpqs() {
     let tried = |address: Option<&str>, why: &str| (address.map(String::from), String::from(why));

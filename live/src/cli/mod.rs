@@ -31,9 +31,9 @@ enum Command {
 
 /// Why a command cannot run.
 enum Refusal {
-    /// Wrong usage; exit status 2.
+    /// Wrong usage. The exit status is 2.
     Usage(String),
-    /// Any other error; exit status 1.
+    /// Any other error. The exit status is 1.
     Failed(String),
 }
 

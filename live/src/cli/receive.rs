@@ -191,7 +191,7 @@ impl Host<PgReceivewal> for Terminal {
     }
 
     fn idle(&mut self, machine: &PgReceivewal) {
-        // Before a pause, shows the last position that was not shown yet.
+        // Before a pause, shows the newest position if it has not been shown yet.
         let shown = self.drawn.map(|(_, at)| at);
         if machine.received().map(|(at, _)| at) != shown {
             self.drawn = None;

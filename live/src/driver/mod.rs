@@ -131,8 +131,8 @@ impl<M: Machine, H: Host<M>> Driver<M, H> {
         self.sockets.listen(addr, LISTENER)
     }
 
-    /// Passes signals to the machine's process `pid`. From now on this process of the operating
-    /// system passes on each SIGTERM, SIGINT, SIGQUIT and SIGHUP that it gets.
+    /// From now on each SIGTERM, SIGINT, SIGQUIT and SIGHUP that this program gets is passed to the
+    /// process `pid` of the machine.
     ///
     /// # Errors
     /// If the handlers cannot be set.

@@ -6,7 +6,7 @@ use std::io;
 use walsim_core::base::Pid;
 use walsim_core::call::{Input, Signal};
 
-/// The signals that a server handles, for its postmaster.
+/// Passes the signals that a server handles to its postmaster.
 pub(super) struct Signals {
     pid: Pid,
     source: signal_hook_mio::v1_0::Signals,

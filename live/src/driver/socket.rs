@@ -51,8 +51,8 @@ impl Socket {
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // An error does not matter, because the socket is closed next. Closing removes it from the
-        // registry, too.
+        // An error does not matter, because the socket is closed next. Closing a socket also
+        // removes it from the registry.
         let _ = self.source().deregister(registry);
     }
 

@@ -20,7 +20,7 @@ use walsim_core::node::{PgReceivewal, PgReceivewalOptions};
 pub struct Config {
     /// The connection, the slot and when to stop.
     pub options: PgReceivewalOptions,
-    /// `--status-interval`; 0 disables status updates.
+    /// The value of `--status-interval`. 0 disables status updates.
     pub status_interval_ms: u32,
 }
 
@@ -46,7 +46,8 @@ pub fn driver<H: Host<PgReceivewal>>(
     dir: &Path,
     host: H,
 ) -> io::Result<Driver<PgReceivewal, H>> {
-    // An ordinary build has these page and sector sizes. The segment size is taken from the server.
+    // An ordinary build of PostgreSQL has these page and sector sizes. The segment size is taken
+    // from the server.
     let mut settings = Settings::new(PgVersion::V18, Geometry::STOCK);
     settings.wal_receiver_status_interval_ms = config.status_interval_ms;
     Driver::new(PgReceivewal::start(settings, config.options, 1), dir, host)

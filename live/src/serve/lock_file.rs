@@ -185,8 +185,8 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
-    /// A child process takes the place of a server. It counts as running until the test has waited
-    /// for it.
+    /// A child process takes the place of a server. Until the test has waited for the child, the
+    /// child counts as running.
     #[test]
     fn only_the_lock_of_a_dead_process_is_replaced() {
         let dir = dir("stale");

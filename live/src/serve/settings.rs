@@ -12,7 +12,7 @@ pub const MARK: &str = "walsim.toml";
 /// A setting that was given by name, with `--set` or in [`MARK`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
-    /// The name as in PostgreSQL, or `pg_version`, or `segment`.
+    /// The name of a PostgreSQL setting, or `pg_version`, or `segment`.
     pub name: String,
     /// The value of the setting.
     pub value: String,

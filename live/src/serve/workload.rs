@@ -23,7 +23,7 @@ const SESSIONS: u32 = 32;
 const BACKOFF_MS: u64 = 100;
 /// If the workload falls behind its rate, it makes up for at most this much time.
 const CATCH_UP_US: u64 = 1_000_000;
-/// The smallest size of a row. Rows of average size fill a segment of 1 MiB after about 600 rows.
+/// The smallest size of a row. About 600 rows of average size fill a segment of 1 MiB.
 const LEAST_BYTES: u64 = 200;
 const MOST_BYTES: u64 = 3000;
 /// `FirstNormalObjectId`

@@ -42,8 +42,8 @@ pub(super) struct Clog {
 }
 
 /// Transactions of a node that were written as committed before this check saw their commit
-/// records. This is legal if the record was flushed in the same step. The value is the end of
-/// durable WAL at the time of the write.
+/// records. This is legal if the record was flushed in the same step. Each entry contains the end
+/// of durable WAL at the time of the write.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Early(BTreeMap<Xid, Lsn>);
 
@@ -105,9 +105,10 @@ impl Early {
         }
     }
 
-    /// Reports a transaction whose commit record was not durable when the status was written. All
-    /// records before `seen` are known. If WAL was durable up to `seen` or less at the time of the
-    /// write, and the commit record is still unknown, the record was not part of that durable WAL.
+    /// Reports a transaction whose commit record was not durable when the status was written.
+    /// `durable` is the end of durable WAL at the time of the write. All records before `seen` are
+    /// known by now. If `durable` is not above `seen` and the commit record is still unknown, the
+    /// record was not in the durable WAL.
     fn overdue(&self, site: Site<'_>, seen: Lsn) -> Ruling {
         let overdue = self.0.iter().find(|(_, durable)| **durable <= seen);
         let Some((xid, durable)) = overdue else {

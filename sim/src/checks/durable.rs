@@ -52,7 +52,7 @@ impl Check for Durable {
         &SUBSCRIPTIONS
     }
 
-    /// Not checked if the connection is already closed. Not checked either if the receiver is not a
+    /// The check skips a connection that is already closed. It also skips a receiver that is not a
     /// node, because such a receiver has no disk in the simulator.
     fn on_message(&mut self, message: &WireMessage<'_>, known: &Knowledge) -> Ruling {
         let Some(peer) = message.peer.filter(|_| message.parts[0] == LAST_WORD) else {

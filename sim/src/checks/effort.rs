@@ -35,7 +35,7 @@ const ABOUT: About = About {
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver])];
 
-/// How many walreceivers may legally end within one interval.
+/// How many walreceivers may legally end within one `wal_retrieve_retry_interval` without progress.
 const LEGAL: usize = 4;
 
 /// For each node, the last times at which a walreceiver ended.
@@ -44,7 +44,7 @@ pub(super) struct Effort {
     nodes: PerNode<Ends>,
 }
 
-/// The ends of walreceivers between which the standby received and replayed nothing.
+/// The walreceivers that have ended since the standby last received or replayed WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Ends {
     state: (u32, Lsn, Lsn),
@@ -126,8 +126,8 @@ impl Ends {
         self.ends.push((now, wall));
     }
 
-    /// The time from the first to the last end, by both clocks. `None` unless the number of ends
-    /// exceeds the legal number.
+    /// The time from the first to the last recorded end of a walreceiver, by both clocks. `None` if
+    /// the number of ends is legal.
     fn span(&self) -> Option<(u64, i64)> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let enough = self.ends.len() > LEGAL;

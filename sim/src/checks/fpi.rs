@@ -45,7 +45,7 @@ pub(super) struct Fpi {
 struct Inserting {
     /// The redo point of the server's last completed checkpoint.
     redo: Option<Lsn>,
-    /// The redo point of the last restartpoint. Another server inserted its checkpoint record, so
+    /// The redo point of the last restartpoint. Another server inserted the checkpoint record, so
     /// this check ignores the redo point.
     foreign: Option<Lsn>,
     /// The blocks that records after `redo` have registered.

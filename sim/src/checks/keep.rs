@@ -40,7 +40,7 @@ pub(super) struct Keep {
 }
 
 /// The values that a checkpoint could read between its update of the control file and its first
-/// removal. In this time the checkpoint computes the horizon.
+/// removal. In this time the checkpoint computes which WAL it keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 struct Under {
     /// Identifies the checkpoint by three values: how often the server has been started, how many
@@ -48,7 +48,8 @@ struct Under {
     which: (u32, u32, Lsn),
     /// The lowest `wal_keep_size`.
     size: Option<u64>,
-    /// The highest end of WAL that was received or replayed. Only a standby's end changes.
+    /// The highest end of WAL that a standby has received or replayed. On a primary this is lower
+    /// than the checkpoint record and has no effect.
     end: Lsn,
     removing: bool,
 }
@@ -90,9 +91,9 @@ impl Check for Keep {
         let (Some(size), Some(control)) = (under.size, known.control(event.site.host)) else {
             return Ok(());
         };
-        // The horizon counts back from the end of WAL. On a primary this is the end of the
-        // checkpoint record, because nothing is received or replayed after that record. On a
-        // standby it is `under.end`, which lies beyond the checkpoint record.
+        // `wal_keep_size` is measured back from the end of WAL. On a primary this is the end of the
+        // checkpoint record. On a standby it is `under.end`, which lies beyond the checkpoint
+        // record.
         let end = control_file::checkpoint_end(event.disk, geometry, control.checkpoint);
         removed(event.site, geometry, segment, size, end.max(under.end))
     }
@@ -155,8 +156,8 @@ mod tests {
         assert!(!judge(1, 90 * 1024));
     }
 
-    /// After the checkpoint has computed the horizon, a reload or new WAL does not change what it
-    /// may remove.
+    /// After a checkpoint has computed which WAL it keeps, a reload or new WAL does not change the
+    /// result.
     #[test]
     fn what_is_set_after_the_horizon_does_not_count() {
         let mut under = Under::default();

@@ -1,8 +1,8 @@
 //! A part of LIVE: if the startup process requests a walreceiver, the postmaster starts it within a
 //! second.
 //!
-//! The startup process gives up a request after ten seconds and makes a new one. The bound on
-//! convergence would therefore hide a lost request. `world::quiescence` checks that all nodes
+//! The startup process gives up a request after ten seconds and makes a new one. A lost request
+//! would therefore not keep the cluster from converging. `world::quiescence` checks that all nodes
 //! converge.
 
 use crate::referee::{
@@ -46,8 +46,8 @@ const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];
 /// The maximum time from the request to the start of the walreceiver.
 const BOUND_US: u64 = 1_000_000;
 
-/// For each node, the run of the server, and the time since which a request has been open without
-/// an excuse.
+/// For each node, the number of the server's start, and the time since which a request has been
+/// open although nothing legally delays it.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Live {
     asked: PerNode<Option<(u32, Mono)>>,

@@ -68,7 +68,7 @@ impl Check for Mono {
 }
 
 impl Mono {
-    /// Compares the control file that a power loss would leave with its previous version.
+    /// Compares the control file that would survive a power loss with its previous version.
     fn control(&mut self, site: Site<'_>, known: &Knowledge) -> Ruling {
         let Some(control) = known.control(site.host) else {
             return Ok(());
@@ -81,10 +81,10 @@ impl Mono {
     }
 }
 
-/// Checks `flushedUpto`. The position starts anew with the first walreceiver of a server and on
-/// another timeline. The startup process may set the position back when it requests WAL
-/// (RequestXLogStreaming), because the received WAL may be damaged. PostgreSQL never does this, but
-/// another implementation may. A walreceiver must not set the position back.
+/// Checks that a walreceiver does not set `flushedUpto` back. The position starts anew with the
+/// first walreceiver of a server and on another timeline. The check allows the startup process to
+/// set the position back when it requests WAL (RequestXLogStreaming), although PostgreSQL never
+/// does so.
 fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
     if asks || !continues || before.upto <= now.upto {

@@ -32,7 +32,7 @@ const SUBSCRIPTIONS: [Subscription; 3] = [
     Subscription::Disk(DiskKind::Write, FileClass::Wal),
 ];
 
-/// The check has no state, because the ledger keeps the bytes.
+/// The check has no state. The referee keeps the bytes of all WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Prefix;
 

@@ -58,7 +58,7 @@ pub(super) struct Slot {
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Slots {
-    /// The start of the server to which `last` and `reporting` belong.
+    /// The ordinal number of the server's start. A new start makes `last` and `reporting` obsolete.
     boot: u32,
     /// The positions in shared memory, by slot number.
     last: Vec<Lsn>,
@@ -193,8 +193,9 @@ impl Slot {
     /// according to its state file (docs/hazards/slot-file-behind-memory.md). This happens in three
     /// cases:
     ///
-    /// - The segment is beyond `max_slot_wal_keep_size`, and the position in memory is further on.
-    /// - Before 18, the slot could not be saved, and the position in memory is further on.
+    /// - The segment is older than `max_slot_wal_keep_size` allows, and the position in memory is
+    ///   higher.
+    /// - Before 18, the slot could not be saved, and the position in memory is higher.
     /// - An invalidation of the slot could not be saved.
     fn is_known_hazard(
         &mut self,

@@ -78,7 +78,7 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// The versions that have the bug, in parentheses; empty if all have it.
+/// The versions that have the bug, in parentheses. Empty if all versions have the bug.
 fn versions(bug: Bug) -> String {
     let versions = versions_of(bug);
     if PgVersion::ALL
@@ -169,7 +169,7 @@ fn print_skipped(format: Format, bug: Bug, reason: Skipped) {
     }
 }
 
-/// Refuses to hunt for a named bug that the version of all servers does not have.
+/// Returns an error if the user named a bug that the chosen version cannot have.
 fn unless_named_in_vain(args: &HuntArgs, task: &Task) -> Result<(), Refusal> {
     let Some(version) = task.overrides.version() else {
         return Ok(());
@@ -346,7 +346,7 @@ impl Caught {
     }
 }
 
-/// Distance between the first seeds of the hunts of `--repeat`.
+/// `--repeat` runs several hunts. The first seeds of two successive hunts differ by this number.
 const APART: u64 = 1_000_000;
 
 /// Stores the plan that shows a bug, with an `[expect]` table.

@@ -270,8 +270,8 @@ impl Reporter<'_> {
         self.print(&text);
     }
 
-    /// Whether the seed alone determines the plan. This is so for the profile `default` without
-    /// overrides and without a bug.
+    /// Whether the seed alone determines the plan, as in the profile `default` without overrides
+    /// and without a bug.
     fn is_plain(&self) -> bool {
         let as_drawn = self.task.overrides.as_options().is_empty() && self.args.bug.is_none();
         as_drawn && self.args.profile == Profile::Default
@@ -306,7 +306,7 @@ impl Reporter<'_> {
         report.text(terminal::look())
     }
 
-    /// Runs a failed seed again, and tells its story.
+    /// Runs a failed seed again, and collects the events that led to the failure.
     fn story(&self, ran: &Ran) -> Story {
         let plan = self.task.plan(ran.seed);
         pool::simulate(|| story(&plan, self.task.planted, &ran.outcome))

@@ -71,18 +71,18 @@ pub(super) struct Failure {
 /// What was found, where and when. After a panic `message` is its text, and there are no facts.
 #[derive(Serialize)]
 pub(super) struct Found {
-    /// Empty if the failure is not one of a node.
+    /// Empty if the failure does not belong to a node.
     pub(super) node: String,
-    /// The process whose step violated the invariant; null if no process ran.
+    /// The process whose step violated the invariant. Null if no process ran.
     pub(super) process: Option<String>,
     pub(super) at_s: f64,
     pub(super) message: String,
     pub(super) facts: Vec<Fact>,
-    /// The events that led to it.
+    /// The events that led to the failure.
     pub(super) story: Vec<Line>,
     /// Events that are missing.
     pub(super) absent: Vec<Absence>,
-    /// What processes wait for, if the run does not converge or does not advance.
+    /// What processes wait for, if the cluster did not converge or simulated time did not advance.
     pub(super) waits: Vec<Waiting>,
 }
 
@@ -169,11 +169,11 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
-    /// The number of fault rows in the plan. `faults_struck` says how many of them took effect. It
+    /// The number of fault rows in the plan. `faults_struck` says how many of them took effect, and
     /// is null if the run was stopped early.
     pub(super) faults: usize,
     pub(super) faults_struck: Option<usize>,
-    /// Pins that did not change the run.
+    /// Pinned choices that did not change the run.
     pub(super) idle_pins: Vec<String>,
     /// Rare states that the run reached.
     pub(super) marks: Vec<&'static str>,

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
     }
-    // Only a complete run shows which pins have no effect.
+    // Only a complete run shows whether the plan's pinned choices have an effect.
     let idle_pins = match args.until {
         None => idle_pins(&plan, planted, played.hash),
         Some(_) => Vec::new(),
@@ -148,7 +148,7 @@ pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
         .map_err(|error| Refusal::of_plan(path, &text, error))
 }
 
-/// The pins whose removal does not change the run.
+/// The pinned choices whose removal does not change the run.
 fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
     let takes_same_steps = |name: &&String| {
         let mut without = plan.clone();

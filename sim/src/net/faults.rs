@@ -33,8 +33,8 @@ impl Net {
         }
     }
 
-    /// Turns off a machine's power. Its ends of all connections vanish, and its peers learn nothing
-    /// of this.
+    /// Turns off a machine's power. The machine's ends of all connections vanish, and the peers are
+    /// not notified.
     pub fn power_off(&mut self, host: HostId) {
         let index = usize::from(host);
         self.hosts[index].up = false;

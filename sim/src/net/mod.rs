@@ -50,7 +50,7 @@ pub struct Net {
     hosts: Vec<Host>,
     links: BTreeMap<(HostId, HostId), Link>,
     conns: BTreeMap<u32, Conn>,
-    /// For each machine and its id of a connection: the connection, and the machine's side of it.
+    /// Maps a machine and its id of a connection to the connection's number and the machine's side.
     ends: BTreeMap<(HostId, ConnId), (u32, Side)>,
     queue: BTreeMap<(Mono, u64), Event>,
     scheduled: u64,

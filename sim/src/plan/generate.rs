@@ -15,7 +15,7 @@ const MS: u64 = 1000;
 const SECOND: u64 = 1_000_000;
 /// The minimum number of commits of all sessions together.
 const LEAST_COMMITS: u32 = 200;
-/// The capacity of every disk. No run needs this much, because a full disk is a fault of its own.
+/// The capacity of every disk. No run needs this much. Only a fault makes a disk full.
 const DISK_CAPACITY: u64 = 4 << 30;
 
 /// The distribution from which plans are drawn.
@@ -75,7 +75,8 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let tiny = draw.tiny_geometry();
     let geometry = if stock { Geometry::STOCK } else { tiny };
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
-    // Version 19 has a stream of its own, so that the other draws of the seed do not depend on it.
+    // A separate random stream decides about version 19, so that the other draws of the seed do not
+    // depend on it.
     let newest = SimRng::new(seed, "plan.version").ratio(1, 3);
     let version = if newest { PgVersion::V19 } else { version };
     let version = fixed.version.unwrap_or(version);

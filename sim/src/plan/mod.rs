@@ -357,7 +357,7 @@ pub enum Fault {
     Pause {
         /// The node.
         node: usize,
-        /// The kind of process; `None` stops all processes.
+        /// The kind of the processes to stop. `None` stops all processes.
         process: Option<Role>,
         /// The duration.
         for_us: u64,

@@ -9,8 +9,8 @@ use toml::Spanned;
 use walsim_core::base::{did_you_mean, show_size, show_us};
 use walsim_core::node::{InitialFile, initdb};
 
-/// How long a server may still be off when the active part has ended. The bound for convergence is
-/// at least three times as long.
+/// How long a server may stay off after the active part of the run has ended. The bound for
+/// convergence is at least three times as long.
 const OFF_AFTER_END_US: u64 = 10_000_000;
 
 /// Directories in which servers fsync files.
@@ -146,7 +146,7 @@ fn never_synced(fault: usize, path: &str) -> Option<Flaw> {
 }
 
 impl Flaw {
-    /// The same error as an error in the plan's file, with its place.
+    /// Converts this error to an error with a place in the plan's file.
     pub(super) fn in_file(self, file: &FileRow) -> PlanError {
         let (span, label) = match self.part {
             Part::Bandwidth => {

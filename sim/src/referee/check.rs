@@ -92,9 +92,9 @@ pub struct About {
 /// The two kinds of invariants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Promise {
-    /// Something bad never happens. A run that violates it ends with status 1.
+    /// Something bad never happens. After a violation, the command exits with status 1.
     Safety,
-    /// Something good happens in time. A run that violates it ends with status 3.
+    /// Something good happens in time. After a violation, the command exits with status 3.
     Liveness,
 }
 
@@ -234,7 +234,8 @@ pub trait Memory {
     fn hash_memory(&self, state: &mut dyn Hasher);
     /// Whether `other` has the same type and the same state as this check.
     fn is_same(&self, other: &dyn Check) -> bool;
-    /// This check as `dyn Any`, for a comparison with a check of unknown type in `is_same`.
+    /// This check as `dyn Any`. `is_same` uses this method, because it does not know the type of
+    /// the other check.
     fn as_any(&self) -> &dyn Any;
 }
 

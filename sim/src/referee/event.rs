@@ -55,8 +55,8 @@ impl Site<'_> {
     }
 }
 
-/// A step of a node, after its effects have been executed. If the death of the node cut the step
-/// off, checks do not see the step.
+/// A step of a node, after its effects have been executed. If the node died during the step, checks
+/// do not see the step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The place and time.
@@ -94,8 +94,7 @@ pub enum ChangeKind {
     Pages,
     /// A checkpoint or restartpoint was completed.
     Checkpoint,
-    /// A record of the ledger has become complete, because its end was flushed or because crash
-    /// recovery of a primary has read it.
+    /// A record is complete: its end was flushed, or crash recovery of a primary has read it.
     Records,
 }
 
@@ -413,7 +412,7 @@ pub struct Row {
     pub rel: u32,
     /// The key of the row.
     pub key: u64,
-    /// The value of the row. It names the transaction.
+    /// The value of the row, which identifies the transaction.
     pub value: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! Facts about a violation: named values with types. Reports make texts from the facts. The story
-//! uses them to find the events that led to the violation.
+//! Facts about a violation: named values with types. Reports format the facts as text. The story of
+//! a failed run uses the facts to find the events that led to the violation.
 
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
@@ -134,7 +134,7 @@ macro_rules! numbers {
 }
 numbers!(u16, u32, u64, usize);
 
-/// Types that have a variant of their own.
+/// Types for which [`Value`] has a variant.
 macro_rules! values {
     ($($type:ty: $value:expr),* $(,)?) => {
         $(impl Evidence for $type {

@@ -1,4 +1,5 @@
-//! Pins kinds of choices, and tries other seeds with which the plan needs fewer rows.
+//! Pins choices: all choices of one kind get one fixed value. Also tries other seeds, with which
+//! the plan may need fewer rows.
 
 use super::rows::without;
 use super::simplify::simplified;
@@ -20,7 +21,7 @@ const BORING: [(&str, u64); 7] = [
 /// How many other seeds are tried.
 const SEEDS: u64 = 8;
 
-/// Tries a pin for each kind of choice. Keeps the pin if the run changes and still fails. Then
+/// Pins each kind of choice to one value. Keeps the pin if the run changes and still fails. Then
 /// removes every pin that makes no difference to the run.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
     for (kind, value) in BORING {
@@ -47,8 +48,8 @@ pub(super) fn pin_kinds(search: &mut Search<'_>) {
     }
 }
 
-/// Tries the first seeds on smaller candidates. A candidate has one row less than the best plan, or
-/// has default values everywhere.
+/// Tries other seeds, beginning with 0, on smaller candidates. A candidate has one row less than
+/// the best plan, or has default values everywhere.
 pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let rows = Size::of(&search.best).steps;
     let less = (0..rows)

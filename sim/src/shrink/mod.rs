@@ -108,7 +108,7 @@ const OTHER_WAY: [Pass; 9] = [
     ("simplify", simplify::simplify),
 ];
 
-/// The second order is not tried if the first has left at most this many rows.
+/// The second order of the passes is not tried if the first order has left at most this many rows.
 const FEW: usize = 2;
 
 /// Shrinks a plan that fails as `failed` describes. `judge` runs a candidate. `go_on` is called
@@ -149,8 +149,8 @@ pub fn reduce(
 struct Search<'a> {
     best: Plan,
     failed: Failed,
-    /// The hashes of all candidates of this descent. Passes often propose a candidate that was
-    /// tried before.
+    /// The hashes of the candidates that were tried with this order of the passes. Passes often
+    /// propose a candidate that was tried before.
     tried: BTreeSet<u64>,
     /// The results of all candidates that were run.
     judged: BTreeMap<u64, Option<Failed>>,

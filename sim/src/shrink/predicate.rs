@@ -7,8 +7,8 @@ use crate::story::{Story, story};
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
 
-/// What two equal failures have in common. This is the code of the failure. If the cluster did not
-/// converge, it is also what the cluster was waiting for.
+/// Identifies a failure by its code and, if the cluster did not converge, by what the cluster was
+/// waiting for. Two failures with equal symptoms count as the same failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Symptom {
     code: String,
@@ -40,8 +40,8 @@ impl Symptom {
 pub struct Predicate {
     planted: Planted,
     symptom: Symptom,
-    /// The original plan passes without the planted bug. A candidate must then pass without the bug
-    /// too.
+    /// Whether the original plan passes without the planted bug. If so, a candidate must also pass
+    /// without the bug.
     passes_without: bool,
     /// The maximum number of steps of a candidate.
     most_steps: u64,

@@ -209,8 +209,8 @@ fn another_seed_may_need_less() {
 }
 
 /// The first order of the passes resets values to defaults before it removes rows. With default
-/// values this failure needs three rows, so the search gets stuck there. The second order finds the
-/// plan with one row.
+/// values this failure needs three rows, so the search ends with three rows. The second order finds
+/// the plan with one row.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;
@@ -225,7 +225,8 @@ fn another_way_down_may_reach_more() {
 #[test]
 fn a_pin_that_decides_nothing_is_no_line_of_the_file() {
     let plan = generate(Profile::Default, 1);
-    // The hash stands for the run. Only the pin of `disk.loss` changes the run here.
+    // Plans with equal hashes count as the same run. Here only the pin of `disk.loss` changes the
+    // hash.
     let failed = |plan: &Plan| Failed {
         at_us: None,
         hash: plan.pins.get("disk.loss").copied().unwrap_or(9),

@@ -95,7 +95,7 @@ pub(super) fn simplify(search: &mut Search<'_>) {
     }
 }
 
-/// The value of a knob, without its sign.
+/// The absolute value of the nth knob. A knob is a number or a switch in the plan.
 fn get(plan: &Plan, n: usize) -> u64 {
     match &mut knobs(&mut plan.clone())[n] {
         Knob::Count(value, _) | Knob::Off(value) => u64::from(**value),
@@ -194,8 +194,8 @@ fn magnitude(number: u64) -> u64 {
     10u64.pow(number.checked_ilog10().unwrap_or(0))
 }
 
-/// Replaces the time of a fault by an occurrence of an event. A change of the code shifts times,
-/// and the plan then still hits the same event.
+/// Replaces the time of a fault by an occurrence of an event. After a change of the code, events
+/// happen at other times, and the plan still hits the same event.
 pub(super) fn wait_for_events(search: &mut Search<'_>) {
     for row in 0..search.best.faults.len() {
         let fault = &mut search.best.faults[row].fault.clone();

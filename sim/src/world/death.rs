@@ -16,8 +16,8 @@ pub(super) enum Doom {
 }
 
 impl World {
-    /// Schedules a death whose time the plan gives. The seed decides whether the server dies now or
-    /// between two effects of its next step.
+    /// Called when the time for the death of a server has come. The seed decides whether the server
+    /// dies now or between two effects of its next step.
     pub(super) fn doom(&mut self, row: usize, host: usize, doom: Doom) {
         if self.hosts[host].node.is_none() {
             return;

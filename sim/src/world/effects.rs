@@ -281,8 +281,8 @@ impl World {
             return None;
         }
         let state = &self.hosts[host];
-        // If the process exited in this step, the node no longer lists it. Its role is then taken
-        // from the step.
+        // If the process exited in this step, the node no longer lists the process. The role is
+        // then taken from the step.
         let role = ran.filter(|(ran, _)| *ran == pid).map(|(_, role)| role);
         let in_wal = |fd| state.disk.path_of(fd).is_some_and(is_segment);
         match effect {

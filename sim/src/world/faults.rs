@@ -119,7 +119,7 @@ impl World {
         doom
     }
 
-    /// Reports the event `ready` if the server accepts connections since the last step.
+    /// Reports the event `ready` if the server has begun to accept connections in the last step.
     pub(super) fn note_state(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let Some(node) = &state.node else { return };
@@ -136,8 +136,8 @@ impl World {
         }
     }
 
-    /// Schedules the rows that wait for an event that is not an effect. If such a row kills the
-    /// node, the node dies at once.
+    /// Schedules the rows of the plan that wait for this event. Called for events that no effect
+    /// causes. If such a row kills the node, the node dies at once.
     pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
         if self.waits_for_events()
             && let Some(doom) = self.fire(host, event)
@@ -463,7 +463,8 @@ impl World {
         }
     }
 
-    /// Stalls the process that has just ended a step, if a stall waits for its C function.
+    /// Stalls the process that has just ended a step, if the plan stalls the C function in which
+    /// the process now waits.
     pub(super) fn stall(&mut self, host: usize, pid: Pid) {
         let state = &mut self.hosts[host];
         if state.stalls.is_empty() {
@@ -496,7 +497,8 @@ impl World {
         self.add_to_story(host, text);
     }
 
-    /// Removes the fsync errors that hit no fsync from the faults that took effect.
+    /// An fsync error has no effect if no fsync follows. Removes such errors from the list of
+    /// faults that took effect.
     pub(super) fn forget_unmet_fsync_errors(&mut self) {
         for (row, fault) in self.plan.faults.iter().enumerate() {
             let Fault::FsyncError { node, path, .. } = &fault.fault else {

@@ -24,8 +24,8 @@ pub(super) struct Turn {
     pub(super) at: Mono,
     /// Orders processes that can run at the same time.
     tie: u64,
-    /// The process that makes the next step. `None` if a sleeping process will wake: the host
-    /// determines which process wakes at that time.
+    /// The process that makes the next step. `None` if a sleeping process will wake. The host
+    /// determines at that time which process wakes.
     pub(super) pid: Option<Pid>,
 }
 
@@ -208,8 +208,8 @@ impl Host {
         node.runnable(self.clock.now(now), &mut self.runnable);
         let pace = |pid: &Pid| self.paces.get(pid).copied().unwrap_or_default();
         let due = |pid: &Pid| pace(pid).not_before.max(now);
-        // The earliest due time, the first process that is due then, and whether no other process
-        // is due at that time.
+        // The earliest due time, the first process that is due at this time, and whether it is the
+        // only such process.
         let mut first: Option<(Mono, Pid, bool)> = None;
         for pid in &self.runnable.0 {
             let at = due(pid);

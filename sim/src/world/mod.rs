@@ -37,7 +37,7 @@ use walsim_core::call::{Effects, FilePath, Input, Machine};
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
-/// How many lines of the story are kept.
+/// The story of a run lists its main events. This many lines of the story are kept.
 const STORY: usize = 60;
 /// The maximum number of steps at one simulated time. A run that exceeds this limit is stuck,
 /// because its time does not advance. A server that clients keep busy does not reach the limit.
@@ -96,15 +96,16 @@ pub struct World {
     events: BTreeMap<(usize, EventKind), u32>,
     /// Slots that operators have dropped and not recreated.
     dropped_slots: BTreeSet<(usize, String)>,
-    /// Legal events that can be the cause of an excuse.
+    /// Legal events after which a standby may be unable to converge. Such an event is the cause of
+    /// an excuse.
     causes: excuses::Causes,
     quiescence: Option<quiescence::Quiescence>,
     /// What the servers have logged about each standby since the quiescent phase began, or since
     /// the last repair or new record.
     witnesses: Vec<excuses::Witness>,
     rebuild: Option<rebuild::Rebuild>,
-    /// For each server, how many times in a row the simulator has found the server in the state of
-    /// a hazard.
+    /// For each server, how many times in a row the simulator has found the server stuck in a known
+    /// hazard (docs/hazards).
     hung_looks: Vec<u32>,
     excuses: Excuses,
     forced: Option<Forced>,

@@ -57,8 +57,8 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// How long convergence may take. This is three times the slowest timer, the time to transfer
-    /// all WAL, and the time by which clocks were set back.
+    /// How long convergence may take. The limit is the sum of three times the slowest timer, the
+    /// time to transfer all WAL, and the time by which clocks were set back.
     fn bound_us(&self) -> u64 {
         let slowest = self.hosts.iter().map(|host| {
             let settings = &host.plan.settings;
@@ -98,8 +98,8 @@ impl World {
         jumps.fold(rounds_us.saturating_add(transfer_us), u64::saturating_add)
     }
 
-    /// Starts the bound again after a repair or a new record. Earlier reports of standbys no longer
-    /// count.
+    /// Restarts the time limit for convergence after a repair or a new record. Earlier reports of
+    /// standbys no longer count.
     pub(super) fn judge_again(&mut self) {
         self.witnesses.fill(Witness::default());
         let (since, bound) = (self.now, self.now.after_us(self.bound_us()));

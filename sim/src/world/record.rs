@@ -31,7 +31,7 @@ pub(crate) fn run_recorded(
         let events = world.take_events();
         see(&world, events);
     });
-    // A panic ends this run as it ended the first run, and the first run has reported it.
+    // If the first run panicked, this run panics too. The first run has already reported the panic.
     drop(super::panics::caught(run));
 }
 
@@ -277,7 +277,7 @@ impl World {
             text
         };
         let text = match act {
-            // The trace contains the answer already.
+            // The trace already contains the answer to the commit.
             ClientAct::Commit(_) => return,
             ClientAct::Statement(statement) => cut(statement),
             ClientAct::Answer(_, Answer::Complete { tag, warned }) => {

@@ -72,7 +72,8 @@ fn flags(text: &str) {
     }
 }
 
-/// A value as in a configuration file, and as in a plan. A plan's value is read back from its text.
+/// Sets a setting, first by the rules of a configuration file, and then by those of a plan. A
+/// plan's value is read back from its text.
 fn set(version: PgVersion, name: &str, value: &str) {
     let mut settings = Settings::new(version, Geometry::STOCK);
     let shows = settings.show(name).is_some();

@@ -57,8 +57,8 @@ impl Sockets {
                 }
                 Got::Nothing => {
                     conn.readable = most == 0;
-                    // With credit, the socket was read until it was empty, so the stream has not
-                    // ended. Without credit, bytes that were not read may come before the end.
+                    // If `most` is above 0, the socket was read until it was empty, so the stream
+                    // has not ended. Otherwise unread bytes may still come before the end.
                     if most > 0 {
                         conn.ending = false;
                     }

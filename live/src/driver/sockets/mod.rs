@@ -19,9 +19,9 @@ use walsim_core::call::{Input, NetEvent, NetOp};
 /// The largest number of bytes that one call reads.
 const CHUNK: u64 = 64 * 1024;
 
-/// How long a connection that this side has closed waits until the peer also closes it. Closing the
-/// socket at once could lose output: if the peer sends more data, the kernel resets the connection,
-/// and the peer cannot read output that it has not read yet.
+/// How long a closed connection waits until the peer also closes it. Closing the socket at once
+/// could lose output: if the peer sends more data, the kernel resets the connection, and output
+/// that the peer has not read is lost.
 const LINGER_MS: u64 = 10_000;
 
 /// The delay after a failed accept, which usually fails because there are too few descriptors.
@@ -136,8 +136,8 @@ impl Sockets {
                     };
                     let socket = Socket::Tcp(stream);
                     socket.set_nodelay();
-                    // The owner until the machine hands the connection over, which is the first
-                    // thing that it does.
+                    // A connection has this owner until the machine hands the connection over to a
+                    // process.
                     let nobody = Pid {
                         incarnation: 0,
                         n: 0,

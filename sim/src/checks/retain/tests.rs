@@ -153,8 +153,8 @@ fn what_came_after_the_directory_was_read_stays_until_the_next_checkpoint() {
     assert_eq!(left(&window, &disk, None), Some("00000001".into()));
 }
 
-/// During recovery, a restartpoint keeps WAL counted back from the end of WAL. After recovery, it
-/// counts back from its own redo point.
+/// During recovery, a restartpoint measures `wal_keep_size` back from the end of WAL. After
+/// recovery, it measures back from its own redo point.
 #[test]
 fn a_restartpoint_goes_by_what_was_received() {
     let mut disk = disk(PgVersion::V15, at(3));

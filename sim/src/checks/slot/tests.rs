@@ -203,7 +203,8 @@ fn a_segment_that_is_missing_is_seen_when_the_slot_asks_for_it() {
     );
 }
 
-/// The removal is allowed if a standby has reported a lower position.
+/// If a standby reports a lower position than before, the WAL between the two positions may already
+/// be removed.
 #[test]
 fn what_was_given_up_is_not_had_back() {
     let mut node = Node::at(PgVersion::V15, 3);
@@ -229,8 +230,8 @@ fn only_a_report_gives_up() {
     assert!(node.check.nodes.of(0).given_up.is_empty());
 }
 
-/// If a first report sets the position of a slot, the WAL at this position may already be removed.
-/// A checkpoint may also remove the WAL until other processes see the position.
+/// When a standby's first report sets the position of a slot, the WAL at this position may already
+/// be removed. A checkpoint that has not seen the position yet may also remove this WAL.
 #[test]
 fn a_first_report_holds_nothing_before_it_is_known() {
     let mut node = Node::new(PgVersion::V18);

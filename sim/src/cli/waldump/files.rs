@@ -39,8 +39,8 @@ pub(super) struct Range {
 struct Found {
     magic: u16,
     segment: u32,
-    /// The magic number of the second page, if the file has one. It tells the version if the first
-    /// page is damaged.
+    /// The magic number of the second page, if the file has a second page. If the first page is
+    /// damaged, this number shows the version.
     second: Option<u16>,
 }
 

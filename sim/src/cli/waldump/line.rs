@@ -108,7 +108,7 @@ impl Lines {
         let known = &mut self.rels[rel.rel as usize % REMEMBERED];
         let begin = text.bytes.len();
         if known.rel == rel && known.len > 0 {
-            // A copy of constant length is faster.
+            // Copying a constant number of bytes is faster.
             text.add(&known.text[..]);
             text.bytes.truncate(begin + known.len);
             return;

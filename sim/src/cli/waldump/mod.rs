@@ -206,7 +206,7 @@ impl Dump<'_> {
         Ok(())
     }
 
-    /// Since 19 pg_waldump says why, unless the end position was reached.
+    /// Since 19 pg_waldump adds the reason, unless the end position was reached.
     fn nothing_found(&self, why: Option<&WalError>) -> Stop {
         let start = self.start.text(self.version);
         let mut error = format!("could not find a valid record after {start}");

@@ -154,7 +154,8 @@ impl Count {
         text.add("\n");
     }
 
-    /// Prints the totals. The percentages refer to the total of the row.
+    /// Prints the totals. The percentages are the shares of records and images in their combined
+    /// size.
     fn last_row(&self, text: &mut Text) {
         let (dashes, none) = ("--------", "");
         writeln!(

@@ -21,8 +21,8 @@ pub(super) enum Stop {
         /// The detail message.
         detail: String,
     },
-    /// Wrong usage, with an error and a detail message. There is no error if getopt has already
-    /// printed one.
+    /// Wrong usage, with an error and a detail message. `error` is `None` if getopt has already
+    /// printed an error.
     BadArgument {
         error: Option<String>,
         detail: Option<&'static str>,
@@ -66,8 +66,8 @@ impl Stop {
                 }
             }
             Self::BadOption(complaint) => say("", complaint),
-            // The reader of the pipe has gone. SIGPIPE kills a C program then, and shells report
-            // status 141.
+            // The reader of the pipe has gone. SIGPIPE would kill a C program, and shells would
+            // report status 141.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::from(141);
             }

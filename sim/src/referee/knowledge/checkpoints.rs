@@ -28,9 +28,9 @@ pub(super) struct Checkpoints {
     /// Number of checkpoints begun.
     begun: u32,
     window: Option<Window>,
-    /// The lowest position that the state file of each slot may contain since the last checkpoint.
-    /// If a slot went back after its state file was saved, a restart may restore the lower
-    /// position.
+    /// For each slot, the lowest position that its state file may have contained since the last
+    /// checkpoint. If a slot went back after its state file was saved, a restart may restore the
+    /// lower position.
     saved: Saved,
     /// The server has started and has not read its slots from disk yet.
     fresh: bool,
@@ -48,7 +48,7 @@ struct Published {
 /// A completed checkpoint or restartpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckpointEnd {
-    /// The redo point of a restartpoint; `None` for a checkpoint.
+    /// The redo point of a restartpoint. `None` for a checkpoint.
     pub restartpoint: Option<Lsn>,
     /// The values that the checkpoint may have read.
     pub window: Window,
@@ -67,7 +67,7 @@ pub struct Window {
     pub slots: Saved,
     /// The values of the settings that retain most WAL.
     pub limits: Limits,
-    /// The lowest end of WAL. Only a standby's end counts.
+    /// The lowest end of WAL that a standby had during the checkpoint. Not used on a primary.
     pub end: Lsn,
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
@@ -163,7 +163,7 @@ impl Checkpoints {
             let ended = step.effects.0.iter();
             let ended =
                 ended.filter(|(who, effect)| *who == pid && matches!(effect, Effect::Exit(_)));
-            // If a process exited, it is unknown whether it published the value.
+            // It is unknown whether a process that exited had published its value.
             self.published.last = if ended.count() > 0 {
                 self.published.last.min(found)
             } else {
@@ -227,8 +227,8 @@ impl Checkpoints {
         }
         self.widen(shmem, change);
         let window = self.window.take_if(|_| ended.is_some());
-        // If the next checkpoint begins in the step in which this one ends, the new window begins
-        // now.
+        // If the next checkpoint begins in the step in which this one ends, its values are recorded
+        // from now on.
         if begins {
             self.window = Some(Window::new(shmem, self.published.last));
         }
@@ -267,13 +267,13 @@ impl Window {
         }
     }
 
-    /// Extends the window by the values after a step.
+    /// Adds the values after a step to those that the checkpoint may have read.
     fn widen(&mut self, shmem: &Shmem, published: Least) {
         let redo = shmem.control.checkpoint_copy.redo;
         let named = std::mem::replace(&mut self.redo, redo) != redo;
         self.published = if named && Least::is_saved_first(&shmem.settings) {
-            // Since 18 the checkpoint updates the control file first and reads the published value
-            // then, so earlier values do not count.
+            // Since 18 the checkpoint updates the control file before it reads the published value,
+            // so earlier values do not count.
             published
         } else {
             self.published.min(published)
@@ -315,7 +315,7 @@ fn least_positions(positions: &mut Saved, slots: &[Slot]) {
     });
 }
 
-/// The end of WAL from which a restartpoint counts back.
+/// The end of WAL for a restartpoint. `wal_keep_size` is measured back from this position.
 fn end_of_wal(shmem: &Shmem) -> Lsn {
     shmem
         .walrcv

@@ -22,7 +22,7 @@ impl Commits {
         &self.acknowledged
     }
 
-    /// Called when the server has stopped. It can no longer acknowledge its unacknowledged commits.
+    /// Called when the server has stopped. The server can no longer acknowledge pending commits.
     pub(super) fn gone(&mut self) {
         self.sessions.clear();
     }

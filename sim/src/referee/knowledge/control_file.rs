@@ -16,7 +16,7 @@ pub(crate) fn cached(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_cached(PATH, 0, LEN)?).ok()
 }
 
-/// The control file that a power loss would leave if it kept nothing unsynced.
+/// The control file after a power loss that destroys all unsynced data.
 pub(crate) fn on_platter(disk: &Disk, version: PgVersion) -> Option<ControlFile> {
     ControlFile::decode(version, &disk.read_platter(PATH, 0, LEN)?).ok()
 }

@@ -1,5 +1,5 @@
-//! The ledger of a timeline: for every position, the byte that was flushed there first, and the
-//! records that these bytes contain. The WAL of each node is compared with the ledger once.
+//! The reference copy of a timeline's WAL, called the ledger. It contains each byte as the primary
+//! first flushed it, and lists the records. The WAL of each node is compared with the ledger.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Ledger {
         self.ends.len()
     }
 
-    /// Whether WAL before this position was never discarded by crash recovery. The first `since`
+    /// Whether the WAL before this position has survived every crash recovery. The first `since`
     /// recoveries are ignored.
     pub(super) fn is_history(&self, lsn: Lsn, since: usize) -> bool {
         self.ends.iter().skip(since).all(|end| lsn <= *end)
@@ -234,8 +234,8 @@ impl Ledger {
         Some(self.chunks[chunk][within])
     }
 
-    /// The record that follows the record that ended at `from`, or `None` if it is not complete. It
-    /// begins on a later page if the header of that page says that the record before it was never
+    /// The record after the one that ended at `from`, or `None` if it is not complete. The record
+    /// begins on a later page if the header of that page says that an earlier record was never
     /// completed.
     #[must_use]
     pub fn record_after(&self, from: Lsn) -> Option<Placed> {

@@ -60,7 +60,7 @@ pub struct Knowledge {
     names: Vec<String>,
     version: PgVersion,
     geometry: Geometry,
-    /// The ledger of each timeline. Empty before the first step.
+    /// The reference copy of the WAL of each timeline. Empty before the first step.
     ledgers: BTreeMap<TimelineId, Ledger>,
     shown: Shown,
     nodes: Vec<Node>,
@@ -72,7 +72,7 @@ pub struct Knowledge {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Node {
     wal: NodeWal,
-    /// The control file that a power loss would leave if it kept nothing unsynced.
+    /// The control file after a power loss that destroys all unsynced data.
     control: Option<ControlFile>,
     open: bool,
     recovery: RecoveryState,
@@ -156,7 +156,7 @@ impl Knowledge {
     }
 
     /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
-    /// with the ledger.
+    /// with the reference copy.
     #[must_use]
     pub fn wal_end_of(&self, host: usize) -> Lsn {
         self.nodes[host].wal.end
@@ -185,7 +185,7 @@ impl Knowledge {
             .stable_until(disk, &self.geometry, wanted)
     }
 
-    /// Whether WAL before this position was never discarded by crash recovery. The first `since`
+    /// Whether the WAL before this position has survived every crash recovery. The first `since`
     /// recoveries are ignored.
     #[must_use]
     pub fn is_history(&self, lsn: Lsn, since: usize) -> bool {
@@ -203,7 +203,7 @@ impl Knowledge {
             .map_or(0, Ledger::ends_found)
     }
 
-    /// The control file that a power loss would leave if it kept nothing unsynced.
+    /// The control file after a power loss that destroys all unsynced data.
     #[must_use]
     pub fn control(&self, host: usize) -> Option<&ControlFile> {
         self.nodes[host].control.as_ref()
@@ -264,17 +264,17 @@ impl Knowledge {
         self.nodes[host].slots.kept()
     }
 
-    /// For each slot, the lowest position that its state file may contain since the node's last
-    /// checkpoint. If a slot went back after its state file was saved, a restart may restore the
-    /// lower position.
+    /// For each slot, the lowest position that its state file may have contained since the node's
+    /// last checkpoint. If a slot went back after its state file was saved, a restart may restore
+    /// the lower position.
     #[must_use]
     pub fn saved(&self, host: usize) -> &Saved {
         self.nodes[host].checkpoints.saved()
     }
 
     /// The end of the durable WAL on a standby's disk, at most `wanted`. WAL before `from` is not
-    /// checked. The bytes are compared with the ledger, because a segment's file can be durable
-    /// long before the standby has received its WAL.
+    /// checked. The bytes are compared with the reference copy, because a segment's file can be
+    /// durable long before the standby has received its WAL.
     #[must_use]
     pub fn durable_until(&self, host: usize, disk: &Disk, from: Lsn, wanted: Lsn) -> Lsn {
         let wal = &self.nodes[host].wal;
@@ -293,8 +293,8 @@ impl Knowledge {
     }
 
     /// The first position, not before `from`, at which the node's WAL ends or differs from the
-    /// ledger. A reader of WAL also needs the beginning of a record that was never completed, so
-    /// these bytes are compared too.
+    /// reference copy. A reader of WAL also needs the beginning of a record that was never
+    /// completed, so these bytes are compared too.
     #[must_use]
     pub fn first_unreadable(&self, disk: &Disk, from: Lsn) -> Lsn {
         self.same_until(disk, from..self.wal_end(), Ledger::difference)
@@ -574,7 +574,7 @@ mod tests {
     use super::*;
     use walsim_core::call::SqlState;
 
-    /// Only a disk error sets the flag, and a completed checkpoint resets it.
+    /// Only a disk error sets `checkpoint_disk_failed`, and a completed checkpoint resets it.
     #[test]
     fn a_checkpoint_fails_for_its_disk() {
         let file = |error| {

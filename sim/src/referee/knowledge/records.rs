@@ -9,7 +9,7 @@ const XACT_OP_MASK: u8 = 0x70;
 /// XLOG_XACT_COMMIT and XLOG_XACT_COMMIT_PREPARED
 const COMMITS: [u8; 2] = [0x00, 0x30];
 
-/// A complete record of the ledger.
+/// A complete record in the reference copy of the WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Logged {
     /// The position of the record's first byte.
@@ -66,7 +66,7 @@ impl Logged {
     }
 }
 
-/// The position up to which the records of a ledger were shown to the checks.
+/// The position up to which records were shown to the checks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Shown {
     upto: Lsn,

@@ -21,8 +21,8 @@ pub(super) struct Slots {
     /// position when the slot goes back, or when a report sets its first position.
     given_up: Vec<Lsn>,
     changed: bool,
-    /// What the last step that read the entries has seen: the number of changes, and whether any
-    /// entry was in use. `None` if shared memory is new.
+    /// The number of changes to the entries when they were last read, and whether any entry was in
+    /// use. `None` if shared memory is new.
     seen: Option<(u64, bool)>,
     /// Shared memory is new, and the startup process has not read the slots from disk yet.
     fresh: bool,

@@ -1,5 +1,5 @@
 //! The progress of each node on its timeline. Compares the WAL of each node with the ledger, which
-//! contains the first flushed byte of every position.
+//! is the reference copy of the primary's WAL.
 
 use super::ledger::Ledger;
 use super::{FIRST_TIMELINE, control_file, wal_files};
@@ -14,7 +14,7 @@ use walsim_core::shmem::Role;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
     /// The end of the WAL that the node has flushed or applied. WAL before this end was compared
-    /// with the ledger.
+    /// with the reference copy.
     pub(crate) end: Lsn,
     /// No crash can destroy WAL before this position. WAL that is durable once is durable forever,
     /// because a node rewrites it only with equal bytes.
@@ -68,7 +68,7 @@ pub enum WalFault {
         /// The end of the file.
         end: Lsn,
     },
-    /// The node's WAL differs from the ledger at this position.
+    /// The node's WAL differs from the reference copy at this position.
     Differs(Difference),
     /// A standby has more WAL than the primary has ever flushed.
     Beyond {
@@ -92,25 +92,25 @@ pub enum WalFault {
     NotNext,
 }
 
-/// A difference between a node's WAL and the ledger.
+/// A difference between a node's WAL and the reference copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// The first differing position.
     pub at: Lsn,
     /// The byte of the node.
     pub here: Option<u8>,
-    /// The byte of the ledger.
+    /// The byte in the reference copy.
     pub first: Option<u8>,
-    /// End of the ledger.
+    /// The end of the reference copy.
     pub end: Lsn,
 }
 
-/// A node's WAL, and the ledger with which the WAL is compared.
+/// A node's WAL, and the reference copy with which it is compared (`ledger`).
 pub(crate) struct Wal<'a> {
     pub(crate) disk: &'a Disk,
     pub(crate) ledger: &'a mut Ledger,
     pub(crate) node: &'a mut Node,
-    /// The node is a primary, so it may flush WAL that the ledger does not contain yet.
+    /// The node is a primary, so it may flush WAL that the reference copy does not contain yet.
     pub(crate) extends: bool,
 }
 
@@ -206,10 +206,10 @@ impl Wal<'_> {
         let outcome = match (self.extends, startup) {
             // RequestXLogStreaming sets the flush position to the start of the requested segment.
             // If the next record begins in the previous segment, a crash may have destroyed the end
-            // of that segment. Real servers have this gap too. It does no harm yet, because no
+            // of that segment. Real servers have this gap too. The gap does no harm as long as no
             // process has read the record.
             (false, true) => Ok(()),
-            // WAL before the requested position was not received after the request.
+            // After the request, no WAL before the requested position was received.
             (false, false) => {
                 let start = from.max(receive_start);
                 self.grown(start.min(to)..to)
@@ -250,8 +250,8 @@ impl Wal<'_> {
         }
     }
 
-    /// Compares the node's bytes with the ledger. If the node is a primary, appends new bytes to
-    /// the ledger.
+    /// Compares the node's bytes with the reference copy. If the node is a primary, appends new
+    /// bytes to the reference copy.
     fn compared(&mut self, range: Range<Lsn>) -> Result<(), WalFault> {
         let upto = range.end;
         let bytes = wal_files::read(
@@ -333,7 +333,7 @@ impl Wal<'_> {
     }
 }
 
-/// The first position at which bytes of a primary or of a standby differ from the ledger.
+/// The first position at which bytes of a primary or of a standby differ from the reference copy.
 pub(crate) fn difference(
     ledger: &Ledger,
     primary: bool,
@@ -354,7 +354,8 @@ pub(crate) fn difference(
     })
 }
 
-/// The WAL with which every node of a new cluster begins. It ends with its only checkpoint record.
+/// The WAL with which every node of a new cluster begins. Its last record is the only checkpoint
+/// record.
 pub(super) fn first_wal(disk: &Disk, version: PgVersion, geometry: &Geometry) -> Ledger {
     let start = geometry.segment_start(SegmentNo(1));
     let mut ledger = Ledger::new(*geometry, start);

@@ -5,8 +5,8 @@ use std::ops::Range;
 use walsim_core::base::{Geometry, Lsn, SegmentNo, TimelineId};
 use walsim_core::wal::names::segment_path;
 
-/// The bytes of WAL that a process would read now. There are fewer than requested if a file is
-/// missing or too short.
+/// The bytes of WAL that a process would read now. If a file is missing or too short, fewer bytes
+/// than requested are returned.
 pub(crate) fn read(
     disk: &Disk,
     geometry: &Geometry,
@@ -39,8 +39,8 @@ pub(crate) fn read(
     bytes
 }
 
-/// The position, at most `range.end`, up to which no crash could destroy WAL of this range or a
-/// file that contains it.
+/// The position in `range` up to which no crash can destroy WAL. Up to this position, both the
+/// bytes and the files that contain them are durable.
 pub(crate) fn stable_until(
     disk: &Disk,
     geometry: &Geometry,
