@@ -14,8 +14,8 @@ const PLAYS: [(&str, Excuse); 10] = [
     ("slot-is-invalidated-for-its-limit", Excuse::SlotInvalidated),
     ("slot-is-invalidated-for-its-limit", Excuse::WalRemoved),
     ("removed-wal-ends-a-standby", Excuse::WalRemoved),
-    // This excuse is tested with a seed. In its scenario, the standby would catch up within the
-    // bound without the excuse, after the next checkpoint.
+    // This excuse is tested with a seed and not with its scenario. In the scenario, the standby
+    // also catches up in time without the excuse, after the next checkpoint.
     ("0x1a451", Excuse::AheadOfFlush),
     ("0x4b57560", Excuse::WalRemoved),
     (

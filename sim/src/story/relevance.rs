@@ -22,8 +22,7 @@ pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevanc
     // The facts are mostly about an event that begins or ends exactly at one of their positions.
     let exact = is_exact(&event.act, subjects) && relevance == Relevance::Subject;
     let score = score + if exact { 12 } else { 0 };
-    // A node that the violation is not about can take part in what happened, but mostly it does
-    // not.
+    // The violation may be about other nodes. An event of this node is then less likely to matter.
     let elsewhere = !event.node.is_empty() && !subjects.nodes.contains(&event.node);
     let less = if elsewhere { 12 } else { 0 };
     (score > less).then(|| (relevance, score - less))
@@ -356,7 +355,7 @@ enum If {
     Always,
 }
 
-/// The C functions in which something is decided, with their scores.
+/// The C functions whose decisions can explain a violation, with the scores of their events.
 const DECISIONS: [(Place, If, u32); 6] = [
     (Place::RequestXLogStreaming, If::Hangs, 58),
     (Place::InvalidateObsoleteReplicationSlots, If::Slots, 40),

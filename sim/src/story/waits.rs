@@ -22,7 +22,7 @@ pub struct Waiting {
     pub place: Place,
     /// The conditions for which the process waits. The first that becomes true ends the wait.
     pub waits_for: Vec<String>,
-    /// The time since which the process has done nothing but wait for this.
+    /// The time since which the process has done nothing but wait for these conditions.
     #[serde(rename = "since_us", serialize_with = "super::microseconds")]
     pub since: Mono,
     /// The process or node that must act first. Empty if only time has to pass.

@@ -13,11 +13,11 @@ use walsim_core::shmem::{LockId, Role};
 pub enum Level {
     /// The server log, faults, actions of operators, and servers that start and stop.
     Story,
-    /// Also disk operations, messages, connections, signals, starts and exits of processes,
-    /// statements of clients, and changes of WAL positions.
+    /// The events of `Story`, and disk operations, messages, connections, signals, starts and exits
+    /// of processes, statements of clients, and changes of WAL positions.
     Events,
-    /// Also each step of a process: what woke it, which latches it set, which locks it acquired and
-    /// released, and what it waits for.
+    /// The events of `Events`, and each step of a process: what woke the process, which latches it
+    /// set, which locks it acquired and released, and what it waits for.
     Steps,
 }
 

@@ -62,7 +62,7 @@ pub enum MessageFields {
     },
     /// Any other message.
     Other {
-        /// Its name in the protocol documentation.
+        /// The name of the message in the protocol documentation.
         name: &'static str,
         /// Its contents.
         #[serde(skip_serializing_if = "String::is_empty")]

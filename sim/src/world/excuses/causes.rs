@@ -16,8 +16,8 @@ pub(in crate::world) struct Causes {
     dropped: BTreeSet<(usize, String)>,
     /// Slots that were invalidated. True if the invalidation was legal.
     invalidated: BTreeMap<(usize, String), bool>,
-    /// Slots that a checkpointer failed to save when it invalidated them. It owns such a slot until
-    /// it exits.
+    /// Slots that a checkpointer failed to save when it invalidated them. The checkpointer owns
+    /// such a slot until it exits.
     kept: BTreeMap<(usize, String), Pid>,
     /// Segments that were removed or recycled.
     removed: BTreeSet<(usize, SegmentNo)>,
@@ -209,7 +209,7 @@ impl World {
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
                 self.causes.limits.remove(&host);
             }
-            // SyncDataDirectory follows. This function fsyncs the directories of all unfinished
+            // After these messages, SyncDataDirectory fsyncs the directories of all unfinished
             // renames.
             (
                 Role::Startup,

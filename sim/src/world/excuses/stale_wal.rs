@@ -1,5 +1,5 @@
 //! Excuse: the segment in which the next record begins counts as received, but contains old bytes
-//! (docs/hazards/stale-first-half-of-a-record.md). A restart of the standby repairs it.
+//! (docs/hazards/stale-first-half-of-a-record.md). A restart of the standby ends this state.
 
 use super::{Excuse, Reason, Standby};
 use crate::world::World;

@@ -11,8 +11,8 @@ use walsim_core::wal::names::parse_segment_name;
 /// If the upstream refuses this many attempts in a row for the same reason, the refusal counts as
 /// permanent.
 const REFUSALS: u32 = 2;
-/// The number for a refusal that may be temporary. It is also how often the startup process must
-/// reach the same end of WAL.
+/// A refusal that may be temporary counts as permanent after this many attempts in a row. An end of
+/// WAL counts only if the startup process has reached it this many times.
 const THRICE: u32 = 3;
 
 /// Why an upstream refuses a standby.
@@ -127,8 +127,7 @@ impl Witness {
         self.refused = Some((refusal, times + 1));
     }
 
-    /// Called when the standby has logged how an attempt ended. An attempt that ended for another
-    /// reason does not reset the count.
+    /// Called when the standby has logged how an attempt ended. Only a refusal changes the count.
     fn ended(&mut self, why: &str) {
         if let Some((refusal, _)) = self.told.take_if(|(_, words)| why.ends_with(&**words)) {
             self.refuse(refusal);
