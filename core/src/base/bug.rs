@@ -47,8 +47,9 @@ named! {
         InvalidSlotStillPins = "invalid-slot-still-pins",
         /// A checkpoint that has invalidated slots still keeps the WAL that they required.
         HorizonNotRecomputed = "horizon-not-recomputed",
-        /// On a checkpoint record the startup process waits for the restartpoint in progress, and
-        /// nothing ends the wait. PostgreSQL does not wait here (RecoveryRestartPoint).
+        /// At the replay of a checkpoint record, the startup process waits for the restartpoint in
+        /// progress, and nothing ends the wait. PostgreSQL does not wait here
+        /// (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
         /// The postmaster does not notice that the last session has ended. A smart shutdown then
         /// never continues (PostmasterStateMachine).
@@ -74,7 +75,7 @@ named! {
         /// (CheckPointReplicationSlots).
         CheckpointDropsAbsentSlots = "checkpoint-drops-absent-slots",
         /// A walsender checks for invalidation before it acquires the slot. If the slot is
-        /// invalidated after the check, WAL is streamed for an invalidated slot. Since 18
+        /// invalidated after the check, WAL is streamed for an invalidated slot. Since 18,
         /// PostgreSQL acquires the slot first (ReplicationSlotAcquire).
         InvalidSlotStreamed = "invalid-slot-streamed",
         /// The drop of a slot writes to the slot's entry after freeing the entry. By then the entry

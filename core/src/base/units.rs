@@ -60,7 +60,7 @@ pub fn duration_us(text: &str) -> Result<u64, UnitError> {
 /// Parses a size. Returns bytes.
 ///
 /// # Errors
-/// If the text is not a number, alone or with the unit `B`, `kB`, `MB`, `GB` or `TB`.
+/// If the text is not a number with or without a unit (`B`, `kB`, `MB`, `GB` or `TB`).
 pub fn size(text: &str) -> Result<u64, UnitError> {
     let plain = whole(text);
     plain

@@ -286,8 +286,8 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
     if !buffers.pool[usize::from(id)].dirty {
         return Ok(Victim::Clean(id));
     }
-    // No wait here: the process that holds the content lock may wait for a page lock of this
-    // process. A wait could cause a deadlock.
+    // This code does not wait for the content lock. The process that holds this lock may wait for a
+    // page lock of this process, so a wait could cause a deadlock.
     if cx.try_acquire(LockId::BufferContent(id)) {
         return Ok(Victim::Dirty(id));
     }

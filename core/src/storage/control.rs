@@ -34,7 +34,7 @@ impl UpdateControlFile {
     }
 
     /// # Errors
-    /// A PANIC for the operation that failed.
+    /// A PANIC if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let path = FilePath::from(CONTROL_FILE);
         let why = Place::UpdateControlFile;

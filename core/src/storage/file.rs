@@ -225,7 +225,7 @@ impl ReadWholeFile {
     /// Returns `None` if the file does not exist.
     ///
     /// # Errors
-    /// An ERROR for the operation that failed.
+    /// An ERROR if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Vec<u8>>, LogEvent>> {
         let why = Place::ReadControlFile;
         match &mut self.phase {

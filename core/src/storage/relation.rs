@@ -74,7 +74,7 @@ impl OpenFile {
     /// Returns the descriptor, or `None` if the file does not exist.
     ///
     /// # Errors
-    /// An ERROR for the operation that failed.
+    /// An ERROR if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Fd>, LogEvent>> {
         match self.phase {
             OpenPhase::Start => {
@@ -129,11 +129,11 @@ impl ReadAt {
         }
     }
 
-    /// Returns the bytes. At the end of the file there are fewer than requested. `None` if the file
+    /// Returns the bytes. At the end of the file, they are fewer than requested. `None` if the file
     /// does not exist.
     ///
     /// # Errors
-    /// An ERROR for the operation that failed.
+    /// An ERROR if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Option<Bytes>, LogEvent>> {
         if self.reading {
             let path = &self.open.path;
@@ -180,7 +180,7 @@ impl WriteAt {
     }
 
     /// # Errors
-    /// An ERROR for the operation that failed. A short write means that the disk is full.
+    /// An ERROR if an operation failed. A short write means that the disk is full.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         if !self.writing {
             let fd =
@@ -223,7 +223,7 @@ impl RelationBlocks {
     }
 
     /// # Errors
-    /// An ERROR for the operation that failed.
+    /// An ERROR if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<u32, LogEvent>> {
         let known = cx.shmem.buffers.blocks.get(&self.rel).copied();
         if !self.asked {
@@ -279,8 +279,8 @@ impl ReadPage {
     }
 
     /// # Errors
-    /// An ERROR for the operation that failed, or for a page beyond the end of the file. In
-    /// recovery a page beyond the end of the file is read as zeros.
+    /// An ERROR if an operation failed, or if the page is beyond the end of the file. In recovery,
+    /// a page beyond the end of the file is read as zeros.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Vec<u8>, LogEvent>> {
         let bytes = ready_ok!(self.read.poll(cx));
         let (path, wanted) = (self.path.clone(), self.page);
@@ -321,7 +321,7 @@ impl WritePage {
     }
 
     /// # Errors
-    /// An ERROR for the operation that failed.
+    /// An ERROR if an operation failed.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         ready_ok!(self.write.poll(cx));
         if let Some(blocks) = cx.shmem.buffers.blocks.get_mut(&self.tag.rel) {

@@ -57,7 +57,7 @@ impl ClogRecord {
     /// The main data.
     ///
     /// # Panics
-    /// If a page number does not fit into 32 bits, for a version before 17.
+    /// If the version is before 17 and the page number does not fit into 32 bits.
     #[must_use]
     pub fn encode(&self, version: PgVersion) -> Vec<u8> {
         let mut out = Vec::new();

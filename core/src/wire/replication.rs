@@ -37,8 +37,7 @@ layout! {
 }
 
 layout! {
-    /// A status update. Positions can go back, because a restarted standby may report lower
-    /// positions.
+    /// A status update. After a restart, a standby may report lower positions than before.
     pub struct StandbyStatus: Network {
         /// The write position.
         pub write: Lsn,

@@ -238,8 +238,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The error for a statement that only PostgreSQL supports. If a later token is invalid, the
-    /// error for that token.
+    /// The error for a statement that walsim does not support. If a later token is invalid, returns
+    /// the error for that token.
     fn unsupported(&mut self, what: &str) -> SqlError {
         loop {
             match self.next() {

@@ -178,7 +178,7 @@ impl Setting {
         Ok(())
     }
 
-    /// The size of a value of 1, in bytes or microseconds.
+    /// The size of the number 1 in the setting's own unit, in bytes or microseconds.
     fn unit_size(&self, settings: &Settings) -> u64 {
         match self.kind {
             Kind::Int {

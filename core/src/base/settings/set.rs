@@ -47,7 +47,7 @@ impl Settings {
     /// Checks that a session may change the setting.
     ///
     /// # Errors
-    /// A session may not change it.
+    /// The setting cannot be changed in a session.
     pub fn check_session_context(
         &self,
         setting: &Setting,
@@ -76,7 +76,7 @@ impl Settings {
 impl Setting {
     /// Parses a value by PostgreSQL's rules (`parse_and_validate_value`). `settings` provides the
     /// version, the page sizes, and the values that check hooks compare with. `current` is the text
-    /// of the old value. A new `DateStyle` may keep a part of it.
+    /// of the old value. A new `DateStyle` may keep a part of the old value.
     ///
     /// # Errors
     /// The setting does not accept the value.

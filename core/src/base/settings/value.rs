@@ -53,12 +53,12 @@ pub enum Context {
     Internal,
     /// The setting can change only when the server starts.
     Postmaster,
-    /// The setting can also change when the configuration is reloaded.
+    /// The setting can change when the server starts and when the configuration is reloaded.
     Sighup,
-    /// In addition, a superuser can change the setting for the current session at any time. In
-    /// walsim every user is a superuser.
+    /// A superuser can change the setting for the current session at any time. In walsim every user
+    /// is a superuser.
     Superuser,
-    /// In addition, any user can change the setting for the current session at any time.
+    /// Any user can change the setting for the current session at any time.
     User,
 }
 
@@ -105,7 +105,7 @@ pub enum Value {
     Text(String),
 }
 
-/// The information, besides its type, that is needed to parse a value.
+/// The information that is needed to parse a value, besides the value's type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     /// The setting's name as errors show it.

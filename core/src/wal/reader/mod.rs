@@ -73,8 +73,9 @@ pub struct WalReader {
     /// The incomplete record at the end of WAL. It is set when [`Next::End`] is returned for a
     /// record that continues beyond its first page.
     pub aborted: Option<Aborted>,
-    /// The start of an incomplete record that was overwritten. The record that overwrote it must
-    /// name this position. The redo of that record clears this field.
+    /// The start of an incomplete record that was overwritten (overwrittenRecPtr). Redo of the
+    /// OVERWRITE_CONTRECORD record compares this position with the position in the record, and
+    /// clears the field.
     pub overwritten: Option<Lsn>,
     pages: Pages,
     phase: Phase,

@@ -49,8 +49,8 @@ layout! {
 }
 
 layout! {
-    /// `xl_heap_freeze_page`, before 17. In 15 it has the number of tuples. In 16 it has the number
-    /// of plans.
+    /// `xl_heap_freeze_page`, before 17. The second field is the number of tuples in 15, and the
+    /// number of plans in 16.
     struct FreezePage: Disk {
         horizon: u32,
         nplans: u16,

@@ -13,7 +13,7 @@ pub fn reported(version: PgVersion) -> impl Iterator<Item = &'static str> {
     names.iter().copied().filter(since_18)
 }
 
-/// The order in 15, which is alphabetical.
+/// The order of the reports in 15. It is alphabetical.
 const SORTED: [&str; 13] = [
     "application_name",
     "client_encoding",
@@ -30,7 +30,8 @@ const SORTED: [&str; 13] = [
     "TimeZone",
 ];
 
-/// The order in 16 to 18, which is that of a hash table. It is the same on all servers.
+/// The order of the reports in 16 to 18. It is the order of a hash table, which is the same on all
+/// servers.
 const HASHED: [&str; 15] = [
     "in_hot_standby",
     "integer_datetimes",
@@ -49,7 +50,8 @@ const HASHED: [&str; 15] = [
     "server_encoding",
 ];
 
-/// The order since 19. The hash table has more entries than in 18, so the order differs.
+/// The order of the reports since 19. The hash table has more entries than in 18, so the order
+/// differs.
 const HASHED_19: [&str; 15] = [
     "IntervalStyle",
     "search_path",
