@@ -232,6 +232,14 @@ fn the_deciding_event_is_told() {
         Bug::RenameNotDurable,
         &["no fsync of the directory pg_wal after the rename"],
     );
+    tells(
+        Bug::RedoForgetsDirty,
+        &["was not written after the record that ends at"],
+    );
+    tells(
+        Bug::FastShutdownHangs,
+        &["got no signal after the fast shutdown was requested"],
+    );
     tells(Bug::SlotTempFileLeft, &["state.tmp failed: File exists"]);
 }
 

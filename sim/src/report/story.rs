@@ -102,7 +102,10 @@ fn wait(waiting: &Waiting, look: Look) -> String {
         since,
         until_acts,
     } = waiting;
-    let reasons = waits_for.join(" or ");
+    let reasons = match waits_for.is_empty() {
+        true => String::from("nothing that could end the wait"),
+        false => waits_for.join(" or "),
+    };
     let mut text = format!("since {since}: in {place} for {reasons}");
     if !until_acts.is_empty() {
         text += &format!("; has to act: {until_acts}");

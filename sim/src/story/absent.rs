@@ -1,9 +1,10 @@
 //! What did not happen: an fsync, a save, a start that is missing before the violation.
 
 use super::subjects::Subjects;
+use super::waits::Waiting;
 use crate::trace::{Act, DiskAct, ProcessName, TraceEvent};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use walsim_core::base::{Lsn, Mono};
 use walsim_core::call::Place;
@@ -68,6 +69,14 @@ pub(super) struct Absences {
     committed: BTreeMap<(String, u32), Since>,
     /// The last request for a walreceiver on each node, until one is started.
     requested: BTreeMap<String, Since>,
+    /// The last request to shut down each node.
+    stopping: BTreeMap<String, Since>,
+    /// The processes that got a signal since then.
+    signaled: BTreeSet<(String, u32, u32)>,
+    /// The last write of each block that the violation is about, by node and file.
+    block: BTreeMap<(String, String), u64>,
+    /// The replay of the record that the violation is about, by node.
+    replayed: BTreeMap<String, Since>,
     /// Power losses found these absences.
     lost: Vec<Absence>,
     /// The fsyncs of pg_wal in flight.
@@ -86,6 +95,21 @@ impl Absences {
                 let since = Since::of(event, to.to_string());
                 self.moved.insert((node(), of.clone()), since);
             }
+            Act::Position { what, to, .. }
+                if *what == "replayed" && subjects.points.contains(to) =>
+            {
+                let since = Since::of(event, to.to_string());
+                self.replayed.insert(node(), since);
+            }
+            Act::Signal { to, .. } => {
+                let pid = to.pid;
+                self.signaled.insert((node(), pid.incarnation, pid.n));
+            }
+            Act::World { text } if text.ends_with(" shutdown requested") => {
+                self.signaled.retain(|(node, ..)| *node != event.node);
+                self.stopping
+                    .insert(node(), Since::of(event, text.as_str()));
+            }
             Act::Transaction { xid, status } if subjects.xids.contains(xid) => {
                 let since = Since::of(event, *status);
                 self.committed.insert((node(), xid.0), since);
@@ -99,6 +123,7 @@ impl Absences {
             Act::World { text } if text.starts_with("power loss") => self.power_loss(event),
             Act::World { text } if text == "all processes killed" || text == "server stopped" => {
                 self.requested.remove(&event.node);
+                self.stopping.remove(&event.node);
                 self.committed.retain(|(node, _), _| *node != event.node);
                 self.moved.retain(|(node, _), _| *node != event.node);
             }
@@ -110,7 +135,6 @@ impl Absences {
             | Act::Receive { .. }
             | Act::Bytes { .. }
             | Act::Connection { .. }
-            | Act::Signal { .. }
             | Act::Start { .. }
             | Act::Exit { .. }
             | Act::Position { .. }
@@ -128,6 +152,16 @@ impl Absences {
         let pid = event.process.map(|it| (it.pid.incarnation, it.pid.n));
         match act.op {
             "write" => {
+                let bytes = act.offset.zip(act.len);
+                let covers = |(file, block): &(String, Range<u64>)| {
+                    let (start, len) = bytes.unwrap_or_default();
+                    *file == act.file
+                        && start <= block.start
+                        && block.start < start.saturating_add(len)
+                };
+                if subjects.blocks.iter().any(covers) {
+                    self.block.insert(key(&act.file), event.number);
+                }
                 if act.file.starts_with("pg_xact/") {
                     self.committed.retain(|(node, _), _| *node != event.node);
                 }
@@ -221,7 +255,9 @@ impl Absences {
     }
 
     /// All that is missing at the end, and what was missing when the power was lost.
-    pub(super) fn of(self, subjects: &Subjects) -> Vec<Absence> {
+    /// `processes` are those that exist at the end.
+    pub(super) fn of(self, subjects: &Subjects, processes: &[Waiting]) -> Vec<Absence> {
+        let (shutdowns, blocks) = (self.of_shutdowns(processes), self.of_blocks(subjects));
         let mut all = self.lost;
         if subjects.hangs {
             all.clear();
@@ -235,8 +271,10 @@ impl Absences {
                     seconds(since.at)
                 ),
             }));
+            all.extend(shutdowns);
             return all;
         }
+        all.extend(blocks);
         for ((node, file), state) in &self.files {
             all.extend(of_file(node, file, state, "before the violation"));
         }
@@ -257,6 +295,51 @@ impl Absences {
         }
         all.retain(|absence| subjects.nodes.contains(&absence.node));
         all
+    }
+}
+
+impl Absences {
+    /// Processes that should exit, and got no signal.
+    fn of_shutdowns(&self, processes: &[Waiting]) -> Vec<Absence> {
+        let unsignaled = processes.iter().filter_map(|waiting| {
+            let since = self.stopping.get(&waiting.node)?;
+            let pid = waiting.process.pid;
+            let key = (waiting.node.clone(), pid.incarnation, pid.n);
+            if self.signaled.contains(&key) || waiting.process.role == Role::Postmaster {
+                return None;
+            }
+            let (process, request, at) = (waiting.process, &since.what, seconds(since.at));
+            Some(Absence {
+                node: waiting.node.clone(),
+                after_event: since.event,
+                text: format!("{process} got no signal after the {request} at {at}")
+                    .replace(" requested at", " was requested at"),
+            })
+        });
+        unsignaled.collect()
+    }
+
+    /// Blocks that were not written after a node had replayed the last change of them.
+    fn of_blocks(&self, subjects: &Subjects) -> Vec<Absence> {
+        let mut absent = Vec::new();
+        for (file, block) in &subjects.blocks {
+            for (node, since) in &self.replayed {
+                let key = (node.clone(), file.clone());
+                if *node != subjects.node || self.block.get(&key).is_some_and(|n| *n > since.event)
+                {
+                    continue;
+                }
+                let (lsn, at, from) = (&since.what, seconds(since.at), block.start);
+                absent.push(Absence {
+                    node: node.clone(),
+                    after_event: since.event,
+                    text: format!(
+                        "the page at byte {from} of {file} was not written after the record that ends at {lsn} was replayed at {at}"
+                    ),
+                });
+            }
+        }
+        absent
     }
 }
 

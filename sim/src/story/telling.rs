@@ -10,6 +10,7 @@ use super::words;
 use super::{LEAST, LINES, Line, Relevance, Repeats, Story};
 use crate::trace::TraceEvent;
 use std::collections::{BTreeMap, BTreeSet};
+use walsim_core::base::Mono;
 
 /// The events of a group that are kept from its end.
 const KEPT: usize = 2;
@@ -23,6 +24,8 @@ struct Group {
     score: u32,
     first: TraceEvent,
     last: Vec<TraceEvent>,
+    /// The number and time of the last event that is not kept.
+    dropped: Option<(u64, Mono)>,
     count: u64,
 }
 
@@ -60,7 +63,8 @@ impl Telling {
         if let Some(group) = self.groups.get_mut(&key) {
             group.count += 1;
             if group.last.len() == KEPT {
-                group.last.remove(0);
+                let event = group.last.remove(0);
+                group.dropped = Some((event.number, event.at));
             }
             group.last.push(event);
             return;
@@ -70,6 +74,7 @@ impl Telling {
             score,
             first: event,
             last: Vec::new(),
+            dropped: None,
             count: 1,
         };
         self.groups.insert(key, group);
@@ -95,10 +100,11 @@ impl Telling {
         for line in &mut lines {
             line.text = words::text(&line.event, end);
         }
-        let mut absent = self.absences.of(&self.subjects);
+        let processes = self.waits.of(&self.subjects);
+        let mut absent = self.absences.of(&self.subjects, &processes);
         absent.extend(recycled);
         let waits = if self.subjects.hangs {
-            self.waits.of(&self.subjects)
+            processes
         } else {
             Vec::new()
         };
@@ -124,6 +130,7 @@ fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
         score,
         first,
         mut last,
+        dropped,
         count,
     } = group;
     let is_error = relevance == Relevance::Log && score >= ERROR;
@@ -154,10 +161,10 @@ fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
     }
     // Each event of a small group is a candidate of its own, and those in the middle are collapsed.
     let between = count - 1 - last.len() as u64;
-    let collapsed = (between > 0).then(|| Repeats {
+    let collapsed = dropped.map(|(last_event, until)| Repeats {
         more: between,
-        last_event: last.first().map_or(0, |event| event.number),
-        until: last.first().map_or(first.at, |event| event.at),
+        last_event,
+        until,
     });
     let mut lines = vec![line(
         first,
