@@ -197,7 +197,7 @@ fn reports_of_all_bugs_are_readable() {
     }
 }
 
-/// For bugs that were hard to understand, the story or what is missing names the deciding event.
+/// For these bugs, the story or the list of missing events must name the decisive event.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn the_deciding_event_is_told() {

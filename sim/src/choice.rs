@@ -132,8 +132,9 @@ impl Choices {
         xxh3_64(buffer.bytes())
     }
 
-    /// The random bits of a sequence of choices. Their keys differ only in the last number, which
-    /// is 0 for the first choice, 1 for the second, and so on. The last number of `key` is ignored.
+    /// The random bits of a sequence of choices. The keys of the choices differ only in the last
+    /// number, which is 0 for the first choice, 1 for the second, and so on. The last number of
+    /// `key` is ignored.
     pub fn words(&self, key: Key) -> impl Iterator<Item = u64> + use<> {
         let mut buffer = self.encode(key);
         let len = buffer.len;

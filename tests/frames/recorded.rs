@@ -21,7 +21,8 @@ enum Line {
     Closes,
 }
 
-/// All messages that a real server sent on one connection, by the command that they answer.
+/// All messages that a real server sent on one connection. The key of `answers` is the command to
+/// which the server replied.
 struct Recorded {
     greeting: Vec<Line>,
     answers: BTreeMap<String, VecDeque<Vec<Line>>>,

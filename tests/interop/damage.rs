@@ -32,7 +32,7 @@ enum Damage {
 struct Sample {
     name: String,
     bytes: Vec<u8>,
-    /// The segment before this one, whose bytes a recycled file would contain.
+    /// The previous segment. A recycled file would contain its bytes.
     stale: Vec<u8>,
     /// The position of the first record in the segment. If a byte is changed, the programs read the
     /// file only up to `soon`.

@@ -1,5 +1,5 @@
-//! The choices drawn in a step, for traces. They are collected beside the state of the world, so
-//! that recording changes no state.
+//! The choices that were drawn in a step, for traces. The world's state does not contain them, so
+//! that recording does not change the state.
 
 use super::Key;
 use std::cell::{Cell, RefCell};

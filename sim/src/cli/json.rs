@@ -80,7 +80,7 @@ pub(super) struct Found {
     pub(super) facts: Vec<Fact>,
     /// The events that led to the failure.
     pub(super) story: Vec<Line>,
-    /// Events that are missing.
+    /// The expected events that are missing.
     pub(super) absent: Vec<Absence>,
     /// What processes wait for, if the cluster did not converge or simulated time did not advance.
     pub(super) waits: Vec<Waiting>,

@@ -95,7 +95,7 @@ fn rows(what: &str, planted: Planted) -> Result<Rows, Refusal> {
     Ok(Box::new(lines.filter_map(|line| Row::of_line(&line))))
 }
 
-/// The first line of a file; `None` if there is no such file.
+/// The first line of a file. `None` if the file does not exist.
 fn first_line(path: &Path) -> Result<Option<String>, Refusal> {
     if !path.is_file() {
         return Ok(None);

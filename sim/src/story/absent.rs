@@ -1,4 +1,5 @@
-//! What did not happen: an fsync, a save, a start that is missing before the violation.
+//! Finds what did not happen before the violation, such as an fsync, the save of a slot, or the
+//! start of a process.
 
 use super::subjects::Subjects;
 use super::waits::Waiting;
@@ -16,7 +17,7 @@ use walsim_core::wal::names::parse_segment_name;
 pub struct Absence {
     /// The node.
     pub node: String,
-    /// The number of the event after which it did not happen.
+    /// The number of the event after which something is missing.
     pub after_event: u64,
     /// What did not happen.
     pub text: String,
@@ -47,9 +48,9 @@ impl Since {
 struct FileState {
     /// The first write that no fsync has covered.
     unsynced: Option<Since>,
-    /// The WAL that it and later writes contain.
+    /// The WAL that the first unsynced write and all later writes contain.
     wrote: Option<Range<Lsn>>,
-    /// The rename that gave the file its name, until its directory is synced.
+    /// The rename that gave the file its name, until the directory is synced.
     renamed: Option<Since>,
     /// A failed fsync, until the file is written again.
     failed: Option<Since>,
@@ -59,7 +60,7 @@ struct FileState {
     syncing: BTreeMap<(u32, u32), u64>,
 }
 
-/// Follows what is missing.
+/// Follows the events of a run, and remembers which expected events are missing.
 #[derive(Default, Debug)]
 pub(super) struct Absences {
     files: BTreeMap<(String, String), FileState>,
@@ -67,17 +68,17 @@ pub(super) struct Absences {
     moved: BTreeMap<(String, String), Since>,
     /// Transactions that are committed in memory, until the status file is written.
     committed: BTreeMap<(String, u32), Since>,
-    /// The last request for a walreceiver on each node, until one is started.
+    /// The last request for a walreceiver on each node, until a walreceiver is started.
     requested: BTreeMap<String, Since>,
     /// The last request to shut down each node.
     stopping: BTreeMap<String, Since>,
-    /// The processes that got a signal since then.
+    /// The processes that got a signal since that request.
     signaled: BTreeSet<(String, u32, u32)>,
     /// The last write of each block that the violation is about, by node and file.
     block: BTreeMap<(String, String), u64>,
     /// The replay of the record that the violation is about, by node.
     replayed: BTreeMap<String, Since>,
-    /// Power losses found these absences.
+    /// What was missing at power losses.
     lost: Vec<Absence>,
     /// The fsyncs of pg_wal in flight.
     directory: BTreeMap<String, u64>,

@@ -37,7 +37,8 @@ const LEAST: u32 = 24;
 pub struct Story {
     /// The chosen events, in the order in which they happened.
     pub lines: Vec<Line>,
-    /// Events that are missing, such as an fsync, a save of a slot, or the start of a process.
+    /// The expected events that are missing, such as an fsync, the save of a slot, or the start of
+    /// a process.
     pub absent: Vec<Absence>,
     /// What the processes wait for at the end of the run, on the nodes that the verdict is about.
     /// Empty if this does not matter to the verdict.

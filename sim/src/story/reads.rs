@@ -1,7 +1,7 @@
 //! The WAL that a process read last, and where the files with this WAL came from.
 //!
-//! The facts of a violation do not always name a position. If recovery fails, or makes no progress,
-//! the last pages that it has read are what it is about.
+//! The facts of a violation do not always name a position. If recovery fails or makes no progress,
+//! the violation is about the last pages that recovery has read.
 
 use super::absent::{Absence, seconds};
 use super::subjects::Subjects;
@@ -23,12 +23,12 @@ struct Page {
 /// Follows reads of WAL by startup processes, and renames of WAL segments.
 #[derive(Default, Debug)]
 pub(super) struct Reads {
-    /// By node, incarnation, file and offset.
+    /// The pages that were read, by node, incarnation, file and offset.
     pages: BTreeMap<(String, u32, String, u64), Page>,
-    /// The renames to and removals of each segment, by node and file.
+    /// For each segment, by node and file: the renames that gave it its name, and its removals.
     names: BTreeMap<(String, String), Vec<TraceEvent>>,
-    /// The renames of old segments to future ones, by node and new name, and the end of the bytes
-    /// that were written since.
+    /// The recycled segments, by node and new name. Each has its rename, and the end of the bytes
+    /// that were written since the rename.
     recycled: BTreeMap<(String, String), (TraceEvent, u64)>,
 }
 
@@ -81,8 +81,8 @@ impl Reads {
         }
     }
 
-    /// The last pages that startup processes read, and the history of their files. Nothing if the
-    /// violation is not about recovery.
+    /// The last pages that startup processes read, and the history of the files that contain the
+    /// pages. Empty if the violation is not about recovery.
     pub(super) fn tell(self, subjects: &Subjects) -> (Vec<Line>, Vec<Absence>) {
         if !subjects.hangs && subjects.code != "RECOVER" {
             return (Vec::new(), Vec::new());

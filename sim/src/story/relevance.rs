@@ -19,7 +19,7 @@ pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevanc
         | Relevance::Log
         | Relevance::Context => score,
     };
-    // The facts are mostly about an event that begins or ends exactly at one of their positions.
+    // An event that begins or ends exactly at a position in the facts is most likely to matter.
     let exact = is_exact(&event.act, subjects) && relevance == Relevance::Subject;
     let score = score + if exact { 12 } else { 0 };
     // The violation may be about other nodes. An event of this node is then less likely to matter.
@@ -102,7 +102,7 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
             let (relevance, score) = disk(act, subjects)?;
             match fails {
                 None if act.op.starts_with("fsync") => (Relevance::Context, 12),
-                // The completion of the operation is told with its error.
+                // The event for the completion shows the error.
                 Some(_) => return None,
                 None => (relevance, score + party),
             }
@@ -110,7 +110,7 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
         Act::DiskDone { act, result } if result != "ok" => {
             (Relevance::Subject, failed(act, result, subjects)?)
         }
-        // A completed fsync is told once.
+        // An fsync is shown only by its completion.
         Act::DiskDone { act, .. } if act.op.starts_with("fsync") => {
             let (relevance, score) = disk(act, subjects)?;
             (relevance, score + party)
@@ -206,7 +206,8 @@ fn client(text: &str, subjects: &Subjects) -> Option<(Relevance, u32)> {
     None
 }
 
-/// The score of a failed operation. That a file does not exist is mostly expected.
+/// The score of a failed operation. `None` if only a file does not exist, because this is mostly
+/// expected.
 fn failed(act: &DiskAct, result: &str, subjects: &Subjects) -> Option<u32> {
     let expected = result.starts_with("No such file") && act.op != "fsync";
     if expected {

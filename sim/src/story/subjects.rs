@@ -34,8 +34,8 @@ pub struct Subjects {
     pub xids: BTreeSet<Xid>,
     /// The time of the violation.
     pub at: Mono,
-    /// The violation is about slots or old WAL. Then the contents of WAL do not matter, but the
-    /// positions of slots and the names of segments do.
+    /// The violation is about slots or old WAL. The positions of slots and the names of segments
+    /// then matter more than the contents of WAL.
     pub retention: bool,
     /// The cluster did not converge, or simulated time does not advance. It then matters what the
     /// processes wait for.

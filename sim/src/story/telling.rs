@@ -12,7 +12,7 @@ use crate::trace::TraceEvent;
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::Mono;
 
-/// The events of a group that are kept from its end.
+/// How many events are kept from the end of a group.
 const KEPT: usize = 2;
 /// A group with more events is a loop. Its last events tell nothing new.
 const LOOP: u64 = 20;
@@ -122,8 +122,8 @@ fn events_of(line: &Line) -> u64 {
     1 + line.repeats.map_or(0, |repeats| repeats.more)
 }
 
-/// The lines of a group: the first event, whatever its age, with its repetitions, and the last
-/// events if the group is not a loop.
+/// The lines of a group. The first event always gets a line, which counts its repetitions. If the
+/// group is not a loop, its last events get lines too.
 fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
     let Group {
         relevance,
@@ -134,8 +134,8 @@ fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
         count,
     } = group;
     let is_error = relevance == Relevance::Log && score >= ERROR;
-    // What happens rarely tells more than what happens all the time. An exception are the errors of
-    // a cluster that tries the same forever.
+    // A rare event tells more than a frequent one. Errors are an exception if the cluster retries
+    // an operation forever.
     let rare: i32 = match count {
         1 => 6,
         2..=4 => 3,
@@ -159,7 +159,8 @@ fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
         let repeats = end.map(|end| repeats(count - 1, &end));
         return vec![line(first, score, repeats)];
     }
-    // Each event of a small group is a candidate of its own, and those in the middle are collapsed.
+    // The first and the last events of a small group may each get a line. The events between them
+    // are only counted.
     let between = count - 1 - last.len() as u64;
     let collapsed = dropped.map(|(last_event, until)| Repeats {
         more: between,

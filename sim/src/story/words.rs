@@ -54,7 +54,7 @@ pub(super) fn text(event: &TraceEvent, end: &End) -> String {
     }
 }
 
-/// What a process does in a C function that decides something.
+/// What a process does in one of the C functions whose decisions can explain a violation.
 fn decided(at: Place) -> &'static str {
     let all = [
         (Place::RequestXLogStreaming, "requests a walreceiver"),

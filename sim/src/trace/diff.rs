@@ -6,12 +6,12 @@ use std::fmt::{self, Display};
 
 /// The number of equal events shown before the difference.
 const BEFORE: usize = 8;
-/// The number of events shown of each trace from the difference on.
+/// How many events of each trace are shown from the difference on.
 const AFTER: usize = 12;
 
 /// An event of a trace that can be compared.
 pub trait Compared: PartialEq + Display {
-    /// The number of steps before it.
+    /// The number of steps before the event.
     fn step(&self) -> u64;
 }
 
@@ -26,16 +26,16 @@ impl Compared for TraceEvent {
 pub struct Difference {
     /// The number of the first step whose events differ, from 1.
     pub step: u64,
-    /// The last equal events before it.
+    /// The last equal events before this step.
     pub before: Vec<String>,
-    /// The events of the first trace from there on; empty if this trace has ended.
+    /// The events of the first trace, from the difference on. Empty if the first trace has ended.
     pub one: Vec<String>,
-    /// The events of the second trace from there on; empty if this trace has ended.
+    /// The events of the second trace, from the difference on. Empty if the second trace has ended.
     pub other: Vec<String>,
 }
 
 impl Difference {
-    /// Compares two traces; `None` if they are equal.
+    /// Compares two traces. `None` if they are equal.
     pub fn first<R: Compared>(
         mut one: impl Iterator<Item = R>,
         mut other: impl Iterator<Item = R>,

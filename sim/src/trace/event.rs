@@ -235,11 +235,11 @@ pub enum Act {
         /// The conditions for which the process waits. The first that becomes true ends the wait.
         waits_for: Vec<String>,
     },
-    /// A choice was drawn in the step. A plan can pin it.
+    /// A random choice was drawn in the step. A plan can fix (pin) its value.
     Choice {
-        /// The key, as in the pins of a plan.
+        /// The key of the choice, as a plan's pins contain it.
         choice: String,
-        /// The drawn value; 1 means true.
+        /// The drawn value. 1 means true.
         value: u64,
     },
 }

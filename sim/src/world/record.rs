@@ -35,7 +35,7 @@ pub(crate) fn run_recorded(
     drop(super::panics::caught(run));
 }
 
-/// A run that records its events; an iterator over them.
+/// A run that records its events, and returns them as an iterator.
 #[derive(Debug)]
 pub struct RecordedRun {
     world: World,
