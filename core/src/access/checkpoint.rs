@@ -36,8 +36,8 @@ pub enum CheckpointKind {
     /// `CHECKPOINT_END_OF_RECOVERY`: a shutdown checkpoint record, written before other processes
     /// may write WAL.
     EndOfRecovery,
-    /// `CHECKPOINT_IS_SHUTDOWN`: no other process can write WAL any more. No record follows the
-    /// checkpoint.
+    /// `CHECKPOINT_IS_SHUTDOWN`: a checkpoint while no other process can write WAL any more. No
+    /// record follows the checkpoint.
     Shutdown,
 }
 
@@ -127,7 +127,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // No process must wait for this lock. The checkpoint inserts no record.
+                        // The lock gets the largest position, so that no process waits for it.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -266,7 +266,7 @@ impl CreateCheckPoint {
     }
 
     /// With the planted bug, the redo pointer is published only here, after the insertion locks are
-    /// released. Records that were inserted since then were compared with the old redo pointer.
+    /// released. Records that were inserted in between were compared with the old redo pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -354,7 +354,8 @@ impl CreateCheckPoint {
         }
         control.checkpoint = at.start;
         control.checkpoint_copy = self.checkpoint;
-        // Crash recovery always replays to the end of WAL.
+        // Crash recovery needs no minimum recovery point, because it always replays to the end of
+        // WAL.
         control.min_recovery_point = Lsn::INVALID;
         control.min_recovery_point_tli = TimelineId(0);
     }
@@ -426,7 +427,7 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
 
 /// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without the wait, a commit could be lost: its
 /// record is before the redo point, but its status is set after the clog was written. With the
-/// planted bug there is no wait, as before backends had the delay flag.
+/// planted bug there is no wait, as in versions without the delay flag.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());

@@ -13,8 +13,8 @@ use crate::wire::record::Record;
 pub enum ReadOutcome {
     /// The next record.
     Record(Record),
-    /// A standby has replayed all WAL of crash recovery (`SwitchIntoArchiveRecovery`). The caller
-    /// publishes the new state, calls [`RecoveryReader::enter_archive`], and continues to read.
+    /// A standby has finished crash recovery (`SwitchIntoArchiveRecovery`). The caller publishes
+    /// the new state, calls [`RecoveryReader::enter_archive`], and continues to read.
     SwitchToArchive,
     /// The end of WAL.
     End,

@@ -66,8 +66,8 @@ impl CreateRestartPoint {
         }
     }
 
-    /// Returns false if the restartpoint was skipped. It is skipped unless a checkpoint record was
-    /// replayed that is newer than the one in the control file.
+    /// Returns false if the restartpoint was skipped. It is skipped if no checkpoint record was
+    /// replayed after the checkpoint in the control file.
     ///
     /// # Errors
     /// An ERROR if the next restartpoint can repeat the failed step. Otherwise a PANIC.

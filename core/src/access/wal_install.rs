@@ -15,8 +15,8 @@ use crate::sys::Cx;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InstallXLogFileSegment {
     from: FilePath,
-    /// At first the first name to try. At the end the segment that the file became, or the last
-    /// name that was tried.
+    /// Before the search, the first segment number to try. After the search, the number that the
+    /// file got, or the last number that was tried.
     pub segment: SegmentNo,
     most: SegmentNo,
     tli: TimelineId,

@@ -27,7 +27,7 @@ use bytes::Bytes;
 pub enum Source {
     /// Not chosen yet.
     Any,
-    /// The archive and pg_wal. walsim has no archive here, so only pg_wal is read.
+    /// The archive and pg_wal. walsim has no archive, so only pg_wal is read.
     ArchiveOrPgWal,
     /// Only pg_wal. Used in crash recovery.
     PgWal,
@@ -180,7 +180,7 @@ impl WalSource {
         self.file.is_some_and(|file| file.source == Source::Stream)
     }
 
-    /// Was the last page read from pg_wal? Then an error at the same position is not logged again.
+    /// Was the last page read from pg_wal? If so, a repeated error is not logged.
     #[must_use]
     pub fn reads_local(&self) -> bool {
         self.current != Source::Stream
@@ -329,7 +329,7 @@ impl WalSource {
                 start_receiver = true;
             }
             (true, Source::Stream) => {
-                // A walreceiver in state WAITING is not stopped.
+                // As in PostgreSQL, a walreceiver in state WAITING is not stopped.
                 self.phase = if walrcv_streaming(cx) {
                     Phase::StopReceiver(XLogShutdownWalRcv::new())
                 } else {
@@ -387,8 +387,8 @@ impl WalSource {
         }
     }
 
-    /// When the wait ends after all sources have failed (wal_retrieve_retry_interval). May be
-    /// `None`.
+    /// When recovery tries again after all sources have failed (wal_retrieve_retry_interval).
+    /// `None` if it tries again at once.
     fn backoff(&self, cx: &mut Cx<'_>) -> Option<Mono> {
         let interval_ms = u64::from(cx.shmem.settings.wal_retrieve_retry_interval_ms);
         let elapsed_us = u64::try_from(cx.now.wall - self.last_fail).unwrap_or(0);
@@ -404,9 +404,9 @@ impl WalSource {
         self.phase = Phase::OpenLocal;
     }
 
-    /// Is WAL flushed beyond the end of the request? As in PostgreSQL, WAL that is flushed exactly
-    /// up to the end does not count here, but counts in [`Self::start`]. That is harmless: an
-    /// earlier, shorter request for the same page has already advanced `flushed_upto`.
+    /// Is WAL flushed beyond the end of the request? As in PostgreSQL, the comparison is `<` here
+    /// and `<=` in [`Self::start`]. The difference is harmless: an earlier, shorter request for the
+    /// same page has already advanced `flushed_upto`.
     fn received(&mut self, cx: &Cx<'_>, request: PageRequest) -> bool {
         if request.end() < self.flushed_upto {
             return true;

@@ -53,7 +53,7 @@ enum Phase {
     /// Slots were invalidated (before 18). Saves the remaining slots before the horizon is computed
     /// again.
     SaveSlots(CheckPointReplicationSlots),
-    /// Slots were invalidated. Computes the oldest segment to keep again, from the redo point.
+    /// Slots were invalidated. Recomputes the oldest segment to keep, from the redo point.
     Again,
     Remove(RemoveOldXlogFiles, TimelineId),
     Preallocate(PreallocXlogFiles),
@@ -137,7 +137,8 @@ impl ReleaseWal {
         }
     }
 
-    /// The position from which `wal_keep_size` and `max_slot_wal_keep_size` are counted.
+    /// The end of WAL. `wal_keep_size` and `max_slot_wal_keep_size` are measured back from this
+    /// position.
     fn end_of_wal(&self, cx: &Cx<'_>) -> Lsn {
         match self.after {
             ReleaseAfter::Checkpoint { end, .. } => end,
@@ -168,8 +169,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// The step after an invalidation. It takes no lock, because the redo point has not moved since
-    /// the LSN that slots require was first read.
+    /// The step after an invalidation. Unlike the first read of the required LSN, this read needs
+    /// no lock, because the redo point has not moved since.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;

@@ -107,8 +107,8 @@ fn end_record(cx: &Cx<'_>, op: XactOp, xid: Xid) -> XLogInsert {
 /// - The delay flag is set before the record is inserted. Replay from a redo point after the record
 ///   would not set the status. A checkpoint with such a redo point therefore waits until the status
 ///   is set.
-/// - The status is set after the flush. No clog page that shows the commit is therefore written
-///   before the record.
+/// - The status is set after the flush. A clog page that shows the commit is therefore written only
+///   after the record.
 /// - The id is removed from the running transactions last. Other sessions see the rows only after
 ///   that.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -191,10 +191,10 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // The request is limited to complete WAL. In PostgreSQL it is not limited. If a
-                    // switch record ends at the end of its segment, PostgreSQL's request ends after
-                    // the next page header. That header is not written yet, and XLogWrite would
-                    // PANIC.
+                    // Unlike in PostgreSQL, the request is limited to complete WAL. If a switch
+                    // record ends at the end of its segment, PostgreSQL's request ends after the
+                    // next page header. That header is not written yet, so XLogWrite would PANIC
+                    // without the limit.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -251,7 +251,7 @@ impl XLogBackgroundFlush {
 }
 
 /// `UpdateMinRecoveryPoint`: runs before a page is written. The control file must then state that
-/// recovery is not consistent before the page's LSN. The minimum recovery point is advanced
+/// recovery is consistent only at or after the page's LSN. The minimum recovery point is advanced
 /// further, to the end of the record being replayed, so that the control file is written less
 /// often.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

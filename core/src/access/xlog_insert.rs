@@ -50,7 +50,8 @@ pub struct Insertion {
     pub main: Vec<u8>,
     /// The buffers that the record changes. Their block ids count from 0.
     pub blocks: Vec<RegisteredBuffer>,
-    /// Whether the record is not a reason for the next checkpoint (`XLOG_MARK_UNIMPORTANT`).
+    /// `XLOG_MARK_UNIMPORTANT`: whether the record is unimportant. If only unimportant records
+    /// follow a checkpoint, the next checkpoint is skipped.
     pub unimportant: bool,
 }
 

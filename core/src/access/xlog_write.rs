@@ -20,7 +20,7 @@ pub struct WriteRequest {
 }
 
 /// `XLogWrite`: writes and flushes WAL. The caller holds `WALWriteLock`. All records up to
-/// `request.write` must be copied into the buffers. As in PostgreSQL, the new positions are
+/// `request.write` must already be copied into the buffers. As in PostgreSQL, the new positions are
 /// published at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogWrite {

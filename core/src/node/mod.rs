@@ -106,7 +106,7 @@ impl Node {
         self.kernel.config = Some(settings);
     }
 
-    /// The marks that were reached so far.
+    /// The rare states (marks) that were reached so far.
     #[must_use]
     pub const fn probe(&self) -> &Probe {
         &self.probe
@@ -194,7 +194,7 @@ impl Node {
         let kind = match &exit {
             Exit::Normal => ExitKind::Normal,
             Exit::Fatal(event) => {
-                // The postmaster logs its own reason, followed by other lines.
+                // The postmaster logs this event itself.
                 if proc.role != Role::Postmaster {
                     fx.push(pid, Effect::Log(event.clone()));
                 }

@@ -73,7 +73,7 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// Those events that a process waits for and that have happened: latch, connections, timeout.
+    /// Which of the events that a process waits for have happened: latch, connections, timeout.
     #[must_use]
     pub fn woken(&self, now: Now, pid: Pid) -> Woken {
         let Some(proc) = self.node.procs.get(pid) else {

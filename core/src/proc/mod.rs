@@ -1,4 +1,5 @@
-//! The processes of a server, one folder each. A process never imports another.
+//! The processes of a server, one folder each. The code of one process never imports that of
+//! another.
 
 pub mod accept;
 pub mod backend;

@@ -5,7 +5,7 @@ use crate::base::{Lsn, SegmentNo, Settings};
 
 /// `KeepLogSeg`: the oldest segment to keep. It is never later than the segment of `redo`.
 ///
-/// `end` is the end of WAL. The sizes to keep are counted back from `end`. `slots` is the LSN that
+/// `end` is the end of WAL. The sizes to keep are measured back from `end`. `slots` is the LSN that
 /// slots require, or invalid. Sizes are rounded down to whole segments, so a limit below one
 /// segment is 0.
 #[must_use]
@@ -29,8 +29,8 @@ pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> Seg
     SegmentNo(keep).min(geometry.segment_of(redo))
 }
 
-/// `XLOGfileslop`: the highest segment for which an old segment is recycled. Segment files up to it
-/// are enough for the WAL of about one checkpoint cycle.
+/// `XLOGfileslop`: the highest segment number that a recycled file may get. The files up to this
+/// segment can hold the WAL of about one checkpoint cycle.
 #[must_use]
 pub fn xlog_file_slop(settings: &Settings, redo: Lsn, distance: u64) -> SegmentNo {
     let segment = u64::from(settings.geometry.segment);

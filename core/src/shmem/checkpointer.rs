@@ -15,8 +15,8 @@ pub struct CheckpointRequests {
     pub end_of_recovery: bool,
 }
 
-/// Checkpoint requests, and counters. From the counters a requester learns that a checkpoint has
-/// ended that began after its request.
+/// Checkpoint requests, and counters. With the counters a requester detects the end of a checkpoint
+/// that began after the request.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct CheckpointerCtl {
     /// The flags of the next checkpoint.

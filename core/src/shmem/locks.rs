@@ -103,7 +103,7 @@ impl Lock {
     }
 }
 
-/// A waiting process: the lock, and, after the wait is over, whether the process got the lock.
+/// The lock that a process waits for. When the wait is over, also whether the process got the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Waiting {
     id: LockId,
@@ -141,8 +141,8 @@ impl Locks {
         self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
     }
 
-    /// The lock that the process waits for. After the wait it is still this lock, until the process
-    /// takes the outcome.
+    /// The lock that the process waits for. After the wait, this lock is still returned until the
+    /// process takes the outcome.
     #[must_use]
     pub fn awaited(&self, pid: Pid) -> Option<LockId> {
         self.waiting.get(&pid).map(|w| w.id)
@@ -278,8 +278,8 @@ impl Locks {
                     barred = true;
                     None
                 }
-                // The process only waits until the lock is free. It is woken even if another
-                // process has taken the lock in the meantime. It then checks its condition again.
+                // This request does not take the lock. The process is woken even if another process
+                // has taken the lock in the meantime, and then checks its condition again.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,

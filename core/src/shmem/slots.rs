@@ -128,13 +128,13 @@ impl Slot {
 pub struct ReplicationSlots {
     /// One entry per `max_replication_slots`.
     pub slots: Entries,
-    /// `XLogCtl->replicationSlotMinLSN`: the LSN that slots require, when it was last computed.
-    /// Invalid if no slot requires WAL.
+    /// `XLogCtl->replicationSlotMinLSN`: the LSN that slots require, as last computed. Invalid if
+    /// no slot requires WAL.
     pub required_lsn: Lsn,
 }
 
-/// The entries for slots, and a counter. Each mutable borrow of the entries increments the counter.
-/// If the counter is the same, a reader knows without a comparison that no entry has changed.
+/// The entries for slots, and a counter of mutable borrows. While the counter stays the same, no
+/// entry has changed.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Entries {
     slots: Vec<Slot>,

@@ -11,8 +11,8 @@ pub enum WalRcvState {
     Stopped,
     /// The startup process has requested a walreceiver that does not run yet.
     Starting,
-    /// Since 19: the walreceiver connects to the upstream. Before 19 the state is then already
-    /// `Streaming`.
+    /// Since 19: the walreceiver is connecting to the upstream. Before 19 the state is `Streaming`
+    /// while it connects.
     Connecting,
     /// The walreceiver is streaming. Before 19 it may still be connecting.
     Streaming,
@@ -76,7 +76,8 @@ pub struct WalRcv {
     pub slot_name: String,
     /// Whether the startup process has requested a status update.
     pub force_reply: bool,
-    /// The number of walreceivers that this server has started. The server itself does not use it.
+    /// The number of walreceivers that this server has started. Only the simulator uses this
+    /// number.
     pub starts: u32,
 }
 

@@ -64,8 +64,8 @@ pub struct XLogCtl {
     pub last_removed: SegmentNo,
     /// `lastCheckPoint`: the last replayed checkpoint record. The next restartpoint uses it.
     pub last_checkpoint: Option<ReplayedCheckPoint>,
-    /// The number of reservations whose record is not yet copied. The server itself does not use
-    /// it.
+    /// The number of reservations whose record is not yet copied. Only the simulator uses this
+    /// number.
     pub open_reservations: u32,
 }
 

@@ -5,7 +5,8 @@ use crate::call::{NetEvent, Refusal, SEND_WINDOW};
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 
-/// Size of the kernel's receive buffer. A process that reads keeps this credit open.
+/// The size of the kernel's receive buffer. The peer can send this many bytes before the process
+/// reads any.
 pub const RECEIVE_WINDOW: u32 = 64 * 1024;
 
 /// The limit of pending output, for a peer that sends commands but reads no answers. The limit is

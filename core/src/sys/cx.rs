@@ -20,7 +20,7 @@ pub struct Cx<'a> {
     pub me: Pid,
     /// Shared memory.
     pub shmem: &'a mut Shmem,
-    /// The marks reached so far, and the planted bugs.
+    /// The rare states (marks) that were reached so far, and the planted bugs.
     pub probe: &'a mut Probe,
     /// The node's kernel.
     pub kernel: &'a mut Kernel,
@@ -37,7 +37,8 @@ impl Cx<'_> {
         self.probe.mark(mark);
     }
 
-    /// Is the bug planted? See [`Probe::planted`]: in a condition, call this last.
+    /// Is the bug planted? If so, records that the bug changed the behavior. In a condition, call
+    /// this last.
     #[must_use]
     pub fn planted(&mut self, bug: Bug) -> bool {
         self.probe.planted(bug)
@@ -313,7 +314,7 @@ impl Cx<'_> {
         self.sys.conns.get(&conn).is_some_and(Conn::connected)
     }
 
-    /// Returns the next received bytes, and grants credit for the same number of bytes.
+    /// Returns the next received bytes. The peer can then send the same number of bytes again.
     pub fn receive(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.sys.conns.get_mut(&conn)?.take()?;
         let max = u32::try_from(bytes.len()).expect("bounded by the receive window");

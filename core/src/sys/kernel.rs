@@ -25,7 +25,8 @@ pub struct Kernel {
     pub signals: Vec<(Pid, Signal)>,
     /// The role that the running process will have after this step.
     pub becomes: Option<Become>,
-    /// The contents of the configuration files, if they were changed since the start.
+    /// New contents of the configuration files, which SIGHUP applies. `None` if the files have not
+    /// changed since the server started.
     pub config: Option<Settings>,
     /// Whether the driver has locked the data directory against other servers on its machine. If
     /// not, the postmaster writes a lock file. A simulated machine runs one server at a time.

@@ -208,8 +208,7 @@ impl Session {
         Ok(())
     }
 
-    /// Continues the command. Ready when the command is complete. Only ReadyForQuery is then
-    /// missing.
+    /// Continues the command. When the command is complete, only ReadyForQuery remains to be sent.
     ///
     /// # Errors
     /// The command failed. The caller must abort the transaction.

@@ -12,7 +12,8 @@ use crate::wire::record::{BlockRef, Image, Record};
 use crate::{ready, ready_ok};
 use alloc::vec::Vec;
 
-/// `XLogRedoAction`: except for `NotFound`, the buffer is then pinned and its content is locked.
+/// `XLogRedoAction`. With every result except `NotFound`, the buffer is pinned and its content is
+/// locked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum RedoAction {
     /// The change must be applied.

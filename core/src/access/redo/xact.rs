@@ -29,8 +29,8 @@ impl XactRedo {
         let end = XactEnd::decode(version, header.info, &record.main)
             .map_err(|_| super::unknown(record))?;
         let (status, lsn) = if end.op.is_commit() {
-            // Sessions on a standby may see the commit at once. The LSN is stored with the status.
-            // Before the clog page is written, the minimum recovery point is advanced to this LSN.
+            // Sessions on a standby may see the commit at once. Before the clog page is written,
+            // the minimum recovery point is therefore advanced to the end of this record.
             let archive = cx.shmem.recovery.state == RecoveryState::Archive;
             (
                 XactStatus::Committed,

@@ -99,7 +99,8 @@ fn the_minimum_recovery_point_stays_if_it_is_higher() {
     assert_eq!(fixture.shmem.control.min_recovery_point, Lsn(7 * 1024 + 90));
 }
 
-/// wal_keep_size is counted from the end of the received WAL, even if that WAL is not yet replayed.
+/// wal_keep_size is measured back from the end of the received WAL, even if that WAL is not yet
+/// replayed.
 #[test]
 fn wal_keep_size_counts_from_the_end_of_received_wal() {
     for (keep, received, expected) in [

@@ -169,8 +169,8 @@ fn local_files_come_after_a_stream_that_ended() {
     assert!(!table.source.is_streaming());
 }
 
-/// After the second failure within wal_retrieve_retry_interval, the source waits for the rest of
-/// the interval.
+/// After the second failure within wal_retrieve_retry_interval, recovery waits for the rest of the
+/// interval.
 #[test]
 fn consecutive_failures_wait_for_the_retry_interval() {
     let mut table = Table::new(PgVersion::V18, STANDBY);

@@ -1,4 +1,4 @@
-//! Tests of a session: SQL text in, messages out.
+//! Tests of a session. The input is SQL text. The output is messages.
 
 mod slots;
 

@@ -40,8 +40,7 @@ enum Phase {
     Pause,
     /// The shutdown checkpoint.
     Shutdown(ShutdownXlog),
-    /// Since 18: waits for the signal to exit, after the shutdown checkpoint or if none was
-    /// requested.
+    /// Since 18: waits for SIGUSR2, the postmaster's signal to exit.
     Leave,
 }
 

@@ -107,7 +107,7 @@ impl CopyStream {
                     ready_ok!(close.poll(cx, link));
                     let rest = core::mem::take(rest);
                     self.turn = Turn::Data(rest);
-                    // The rest of the message is dropped.
+                    // If streaming stops here, the rest of the message is dropped.
                     if stop.stop_streaming(cx, link.write, link.tli) {
                         return Poll::Ready(Ok(CopyEnd::Stopped));
                     }
@@ -172,7 +172,7 @@ impl CopyStream {
         Ok(())
     }
 
-    /// All received WAL is written.
+    /// Called when all received WAL is written.
     fn end_burst(&mut self, cx: &mut Cx<'_>, link: &mut Link, stop: &mut Stop) {
         if stop.stop_streaming(cx, link.write, link.tli) {
             self.turn = Turn::Close(CloseWalFile::new(), CopyEnd::Stopped);
@@ -193,7 +193,7 @@ impl CopyStream {
     ) -> Result<(), StreamError> {
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
-                // The end position must not overflow.
+                // A position that would overflow is invalid.
                 if header.start.0.checked_add(data.len() as u64).is_none() {
                     return Err(violation(WalMessageError::XLogData));
                 }

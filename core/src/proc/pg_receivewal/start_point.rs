@@ -41,7 +41,7 @@ pub(super) struct FindStreamingStart {
     /// Names that are still to be checked.
     rest: Vec<String>,
     highest: Option<Found>,
-    /// The files whose system identifier, on their first page, is compared with the server's.
+    /// The files whose first page is read, to compare its system identifier with the server's.
     witnesses: Vec<Found>,
     phase: Phase,
 }

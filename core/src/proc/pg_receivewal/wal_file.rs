@@ -195,9 +195,10 @@ fn padded(cx: &mut Cx<'_>, fd: Fd, path: FilePath) -> Result<u32, StreamError> {
     Err(lost(OPEN, path, error))
 }
 
-/// Gives a new file its full length: writes the last byte first and the zeros afterwards. The file
-/// then has its full size even if the process is killed during padding. If pg_receivewal is killed
-/// then, the file is shorter, and the next start of pg_receivewal refuses the file.
+/// Gives a new file its full length: writes the last byte first, then the zeros. The file therefore
+/// has its full size even if the receiver is killed during padding. pg_receivewal writes the zeros
+/// from the start of the file. If it is killed during padding, the file is too short, and its next
+/// start refuses the file.
 fn extend(fd: Fd, from: u32, segment_bytes: u32) -> (DiskOp, OpenPhase) {
     let op = DiskOp::Write {
         fd,
@@ -264,9 +265,8 @@ impl CloseWalFile {
         }
     }
 
-    /// Ready when the file is closed. If a file was open, all WAL before `link.write` is then
-    /// durable. The steps are those of durable_rename, with one descriptor for both fsyncs of the
-    /// file.
+    /// Closes the open file, if there is one, and makes its WAL durable. The steps are those of
+    /// durable_rename, but both fsyncs of the file use the same descriptor.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,

@@ -87,7 +87,8 @@ impl ReceiveXlogStream {
                             let copy = CopyStream::begin(cx, link, self.synchronous);
                             self.phase = Phase::Copy(copy);
                         }
-                        // The timeline ends at the requested start.
+                        // If the timeline ends at the requested start, the server does not start
+                        // COPY.
                         Answer::Done(rows) => {
                             if let Err(error) = self.next_timeline(cx, link.write, &rows) {
                                 return Poll::Ready(Err(error));

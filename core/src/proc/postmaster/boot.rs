@@ -34,7 +34,7 @@ impl Boot {
         }
     }
 
-    /// For a restart after the crash of a child. The lock file already exists then.
+    /// Used for a restart after the crash of a child. The lock file already exists then.
     pub(super) fn again() -> Self {
         Self {
             phase: Phase::Control(read_control_file()),

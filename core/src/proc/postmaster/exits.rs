@@ -108,7 +108,7 @@ impl Postmaster {
             cx.log(LogEvent::log(Message::TerminatingOthers));
             self.handle_fatal_error(cx);
         } else if cx.shmem.settings.pg_version < PgVersion::V18 {
-            // Before 18 the state change in HandleChildCrash happens at every crash.
+            // Before 18 HandleChildCrash changes the state even at a crash that it does not report.
             self.await_death(cx);
         }
     }

@@ -87,7 +87,7 @@ impl Postmaster {
         }
     }
 
-    /// Since 18: the shutdown checkpoint was written.
+    /// Since 18: called when the shutdown checkpoint was written.
     fn checkpointer_reports(&mut self, cx: &mut Cx<'_>) {
         assert!(
             cx.shmem.settings.pg_version >= PgVersion::V18,

@@ -32,7 +32,7 @@ enum Phase {
     LockControl,
     EnterArchive(UpdateControlFile),
     Redo(Redo),
-    /// The record that was just applied: its start and its end.
+    /// The start and the end of the record that was just applied.
     Applied(Lsn, Lsn),
 }
 

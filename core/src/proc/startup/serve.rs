@@ -39,7 +39,8 @@ impl Serve {
             Err(error) => return Poll::Ready(Err(error)),
         };
         if recovery.in_recovery {
-            // The record is an online checkpoint, so the control file does not belong to this WAL.
+            // The control file says "shut down", but the record is an online checkpoint. The
+            // control file therefore does not belong to this WAL.
             let message = Message::NoCheckpoint(cx.text(recovery.checkpoint_at));
             let error = LogEvent::fatal(SqlState::DATA_CORRUPTED, message);
             return Poll::Ready(Err(error));

@@ -87,7 +87,7 @@ fn after_a_clean_shutdown_nothing_is_replayed() {
     let mut fixture = server(PgVersion::V15, Planted::NONE, DbState::ShutDown);
     let mut wal = fixture.wal();
     let end = wal.end();
-    // Bytes after the end of WAL, after a clean shutdown, are not replayed even if they look like
+    // After a clean shutdown, bytes after the end of WAL are not replayed, even if they look like
     // WAL.
     wal.append(&message(10));
     fixture.install(&wal);

@@ -237,7 +237,7 @@ impl WalReceiver {
         }
     }
 
-    /// `WalRcvDie`: runs at every exit except a crash, and also after the connection broke.
+    /// `WalRcvDie`: runs at every exit except a crash.
     fn die(&mut self, cx: &mut Cx<'_>) -> Yield {
         let Phase::Dying { exit, flush } = &mut self.phase else {
             unreachable!("only called while dying")
@@ -309,7 +309,7 @@ fn exit_of(event: LogEvent) -> Exit {
     }
 }
 
-/// The upstream has accepted START_REPLICATION.
+/// Called when the upstream has accepted START_REPLICATION.
 fn accepted(cx: &mut Cx<'_>, start: Lsn, tli: TimelineId, again: bool) {
     let started = if again {
         Message::RestartedStreaming(cx.text(start), tli)

@@ -1,5 +1,5 @@
-//! All steps from the connection to the start of streaming: identifies the upstream and checks that
-//! it has the WAL. Mirrors the start of the loop in WalReceiverMain.
+//! Starts streaming on an open connection, after a check that the upstream has the WAL. Mirrors the
+//! start of the loop in WalReceiverMain.
 
 use super::{check_interrupts, failing};
 use crate::base::{Lsn, PgVersion, TimestampTz};

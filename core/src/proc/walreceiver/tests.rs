@@ -1,4 +1,4 @@
-//! Tests of the walreceiver alone: messages in; disk operations, messages and shared memory out.
+//! Tests of the walreceiver alone. The input is messages, the output disk operations and messages.
 
 mod table;
 

@@ -49,7 +49,8 @@ pub struct WalSender {
     ignore_till_sync: bool,
     /// `got_STOPPING`: whether the server is shutting down. If so, the walsender only sends WAL.
     got_stopping: bool,
-    /// `got_SIGUSR2`: whether the shutdown checkpoint is written. It is the last record of the WAL.
+    /// `got_SIGUSR2`: whether SIGUSR2 was received. The postmaster sends it when no more WAL will
+    /// be written.
     got_last_cycle: bool,
     phase: Phase,
 }
@@ -198,8 +199,8 @@ impl WalSender {
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
     }
 
-    /// Outside of the streaming loop, a send blocks while the peer does not read. Returns the yield
-    /// that waits for the peer if output is pending.
+    /// Outside of the streaming loop, a send blocks while the peer does not read. If output is
+    /// pending, returns a yield that waits for the peer.
     fn blocked(&self, cx: &Cx<'_>, why: Place) -> Option<Yield> {
         cx.send_pending(self.conn).then(|| {
             Yield::Wait(Wait {

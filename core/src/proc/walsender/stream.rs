@@ -41,7 +41,7 @@ pub(super) struct Stream {
 pub(super) enum Turn {
     /// The start of an iteration.
     Top,
-    /// Reads the WAL of a message. `limit` is the send limit, which was determined before.
+    /// Reads the WAL of a message. `limit` is the send limit, determined before the read.
     Send { read: WalRead, limit: Lsn },
     /// A status update has advanced the slot. The required LSN is computed before the next message
     /// is handled.

@@ -3,7 +3,7 @@
 
 use crate::base::{Mono, Now, TimestampTz};
 
-/// Sleep of a walsender without a timeout.
+/// How long a walsender sleeps if wal_sender_timeout is 0.
 const SLEEP_WITHOUT_TIMEOUT_MS: u64 = 10_000;
 
 /// The timers of a walsender. They measure time up to the last poll for input. If the server

@@ -113,8 +113,8 @@ impl Link {
         }
     }
 
-    /// Ends the step while streaming, when no message has arrived. The process waits for input or
-    /// for the next timer.
+    /// Ends the step when the stream has no message. The process waits for input or for the next
+    /// timer.
     pub fn wait_for_more(&self, now: Now, why: Place) -> Yield {
         Yield::Wait(Wait {
             latch: true,

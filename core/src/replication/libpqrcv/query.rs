@@ -84,11 +84,11 @@ impl Query {
         Self { rows }
     }
 
-    /// Ready when the upstream has sent ReadyForQuery or has started COPY.
+    /// Returns the answer when the upstream has sent ReadyForQuery or has started COPY.
     ///
     /// # Errors
-    /// The upstream refused the command, or the connection broke. After a refusal, poll again until
-    /// the upstream is ready for another command.
+    /// The connection broke, or the upstream sent an ErrorResponse. After an ErrorResponse, the
+    /// caller must poll until ReadyForQuery before it sends another command.
     pub fn poll(&mut self, cx: &mut Cx<'_>, link: &mut Link) -> Poll<Result<Answer, Failure>> {
         cx.reset_latch();
         if cx.take_signal(Signal::Term) {

@@ -63,7 +63,7 @@ impl Link {
         self.flush
     }
 
-    /// `GetXLogReplayRecPtr`. The standalone receiver does not replay WAL.
+    /// `GetXLogReplayRecPtr`. Invalid in the standalone receiver, which does not replay WAL.
     fn applied(&self, cx: &mut Cx<'_>) -> Lsn {
         let applied = cx.shmem.recovery.last_replayed_end;
         let received = applied.is_valid() && applied < self.flush;

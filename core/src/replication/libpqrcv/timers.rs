@@ -12,11 +12,12 @@ const TICK_MS: u64 = 100;
 /// How long the upstream has been silent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Silence {
-    /// Less than half of wal_receiver_timeout.
+    /// The silence is shorter than half of wal_receiver_timeout.
     Short,
-    /// At least half of wal_receiver_timeout. The walreceiver requests a reply, but only once.
+    /// The silence has lasted at least half of wal_receiver_timeout. The walreceiver requests a
+    /// reply, but only once.
     Ping,
-    /// The whole wal_receiver_timeout. The walreceiver gives up.
+    /// The silence has lasted the whole wal_receiver_timeout. The walreceiver gives up.
     TooLong,
 }
 

@@ -32,14 +32,14 @@ pub struct ReplicationSlotAcquire {
     judged: Judged,
 }
 
-/// Since 18: when an invalidated slot is refused.
+/// Since 18: when the slot is checked for invalidation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Judged {
-    /// The check comes after the slot is acquired.
+    /// The slot is checked for invalidation after it is acquired.
     Now,
-    /// With the planted bug only: the slot was checked before it was acquired.
+    /// With the planted bug only: the slot is checked for invalidation before it is acquired.
     Before,
-    /// The slot is not checked. An invalidated slot is accepted.
+    /// The slot is not checked for invalidation. An invalidated slot is accepted.
     Never,
 }
 

@@ -53,8 +53,8 @@ enum Phase {
 }
 
 impl PgReplicationSlotAdvance {
-    /// Advances the slot to `upto`, but at most to the flush position. On a standby at most to the
-    /// replay position.
+    /// Advances the slot to `upto`, but not beyond the flush position. On a standby the limit is
+    /// the replay position.
     #[must_use]
     pub const fn new(name: String, upto: Lsn) -> Self {
         Self {

@@ -39,7 +39,8 @@ impl CheckPointReplicationSlots {
     }
 
     /// # Errors
-    /// A PANIC. If a slot cannot be saved, the failure is only logged, and the slot stays dirty.
+    /// A PANIC if a step after the rename of a state file failed. An earlier failure is only
+    /// logged, and the slot stays dirty.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         let lock = LockId::ReplicationSlotAllocation;
         loop {

@@ -27,8 +27,9 @@ enum Phase {
 }
 
 impl CreatePhysicalSlot {
-    /// For CREATE_REPLICATION_SLOT, which does not save the position of a temporary slot. Without
-    /// `reserve_wal` the slot holds back WAL only after the first status update.
+    /// Creates the slot for CREATE_REPLICATION_SLOT. This command does not save the position of a
+    /// temporary slot. Without `reserve_wal` the slot holds back WAL only after the first status
+    /// update.
     #[must_use]
     pub const fn by_command(name: String, temporary: bool, reserve_wal: bool) -> Self {
         Self {
@@ -38,7 +39,8 @@ impl CreatePhysicalSlot {
         }
     }
 
-    /// For `pg_create_physical_replication_slot`, which saves temporary slots as well.
+    /// Creates the slot for `pg_create_physical_replication_slot`, which saves temporary slots as
+    /// well.
     #[must_use]
     pub fn by_function(name: String, temporary: bool, reserve_wal: bool) -> Self {
         Self {

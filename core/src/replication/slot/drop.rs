@@ -136,8 +136,8 @@ impl ReplicationSlotDropPtr {
                     return Poll::Yield(Yield::Again(Place::ReplicationSlotDropPtr));
                 }
                 PtrPhase::Released => {
-                    // The entry is free and its lock is released. The entry may therefore belong to
-                    // another slot by now.
+                    // The entry is free and ReplicationSlotAllocationLock is released. Another slot
+                    // may therefore use the entry by now.
                     if cx.planted(Bug::DroppedSlotWritten) {
                         cx.shmem.slots.slots[self.index].restart_lsn = Lsn::INVALID;
                     }

@@ -18,10 +18,10 @@ pub struct InvalidateObsoleteReplicationSlots {
     oldest: SegmentNo,
     /// Index of the current slot.
     at: usize,
-    /// The owner of the current slot to which SIGTERM was last sent.
+    /// The process that was last sent SIGTERM because it owned the current slot.
     last_signaled: Option<Pid>,
     /// Whether other processes could run since the current slot was first examined. If so, the scan
-    /// restarts after this slot.
+    /// starts again from the first slot afterwards.
     released_lock: bool,
     invalidated: bool,
     phase: Phase,
@@ -53,8 +53,8 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Returns whether any slot was invalidated. If so, the caller must compute the oldest segment
-    /// to keep again. Waits for the owner of a slot without a timeout.
+    /// Returns whether any slot was invalidated. If so, the caller must recompute the oldest
+    /// segment to keep. Waits without a timeout until the owner of a slot releases it.
     ///
     /// # Errors
     /// A slot could not be saved. This slot stays acquired and invalidated.

@@ -117,7 +117,7 @@ impl Table {
         self.net(NetEvent::Data(out.into()));
     }
 
-    /// Messages of the upstream arrive together.
+    /// Delivers messages of the upstream together.
     pub(super) fn hear(&mut self, messages: &[BackendMessage]) {
         let mut out = Vec::new();
         messages.iter().for_each(|message| message.encode(&mut out));

@@ -162,7 +162,7 @@ fn since_19_logical_decoding_needs_a_database() {
     answers(&mut table, start, &[missing]);
     table.answers("CREATE_REPLICATION_SLOT p PHYSICAL");
     let error = "ERROR 55000 cannot use physical replication slot for logical decoding";
-    // The slot is released again.
+    // The failed command has released the slot.
     answers(&mut table, start, &[error]);
     answers(&mut table, start, &[error]);
     answers(

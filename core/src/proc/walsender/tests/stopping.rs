@@ -167,7 +167,8 @@ fn after_streaming_it_does_not_return_to_commands() {
     }
 }
 
-/// A physical client cannot reach this state. The error exists nevertheless.
+/// PostgreSQL refuses commands while the walsender is stopping. A physical client cannot cause this
+/// case, so the test sets the flag directly.
 #[test]
 fn commands_are_refused_while_stopping() {
     let mut table = Table::new(PgVersion::V15, 5000);

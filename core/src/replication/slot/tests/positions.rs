@@ -83,8 +83,8 @@ fn the_oldest_position_is_required() {
     }
 }
 
-/// Since 18 an advance releases WAL only after it is saved. In earlier versions the checkpoint in
-/// progress does not yet use the new position.
+/// Since 18 a new position releases WAL only after the position is saved. In earlier versions the
+/// checkpoint in progress does not yet use the new position.
 #[test]
 fn wal_is_released_by_saved_positions() {
     for planted in [
@@ -104,8 +104,8 @@ fn wal_is_released_by_saved_positions() {
             let on_disk = fixture.slot_file("s").restart_lsn;
             let wrong = planted.has(Bug::SlotAdvanceDuringCheckpoint);
             assert_eq!(minimum > on_disk, wrong, "{version:?}");
-            // The next checkpoint saves the slot. Since 18 the same checkpoint may remove the WAL.
-            // In earlier versions the checkpoint after that may.
+            // The next checkpoint saves the slot. Since 18 that checkpoint may already remove the
+            // WAL. In earlier versions only the following checkpoint may remove it.
             assert_eq!(checkpoint(&mut fixture, pid), Ok(()));
             assert_eq!(fixture.slot_file("s").restart_lsn, Lsn(6000));
             let sampled = fixture.finish(pid, sample_required_lsn);
@@ -217,8 +217,8 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
-            // The reservation may fail. If it fails with the planted bug, the failure counts as an
-            // effect of the bug.
+            // The reservation may fail. With the planted bug, this failure is the effect that the
+            // test looks for.
             !planted.has(Bug::SlotReserveVsCheckpoint)
         }
     }
