@@ -17,13 +17,14 @@ const ABOUT: About = About {
     details: "The check runs for every record that a node flushes: xl_prev must be the start of \
               the previous record. After the checkpoint of a shutdown, the server must not insert \
               another record until its next start. Recovery can end in the middle of a WAL page. \
-              When the server first writes that page, all bytes past the insert position must be \
-              zero.",
+              When the server writes that page for the first time, all bytes past the insert \
+              position must be zero.",
     notes: &[
         "The last record before the flush position may be incomplete.",
-        "Crash recovery can abort a record of which only the first half exists. On the next page \
-         OVERWRITE_CONTRECORD follows.",
-        "After a SWITCH record the rest of the segment is unused.",
+        "Crash recovery can abort an incomplete record. The next record is then \
+         OVERWRITE_CONTRECORD at the start of the next page.",
+        "After a SWITCH record the rest of the segment is unused, so the next record is in the \
+         next segment.",
         "The end-of-recovery checkpoint is also a CHECKPOINT_SHUTDOWN record, but the server \
          inserts WAL after it.",
         "In the page in which recovery ended, bytes before the insert position are not checked. \

@@ -14,8 +14,8 @@ use walsim_core::wire::sql::Statement;
 const ABOUT: About = About {
     code: "CHECKPOINT",
     promise: Promise::Safety,
-    statement: "If CHECKPOINT succeeds, a checkpoint that began after the command was sent is \
-              durable.",
+    statement: "After CHECKPOINT has succeeded, the durable pg_control names a checkpoint that \
+              began after the command.",
     details: "The check runs when a client of a primary receives the answer to CHECKPOINT. The \
               durable pg_control must contain a redo point at or past the insert position that \
               the primary had when the client sent the command.",
@@ -76,7 +76,8 @@ impl Check for CheckpointAnswer {
 fn answered(site: Site<'_>, asked: Option<Lsn>, answer: &Answer, redo: Lsn) -> Ruling {
     match (asked, answer) {
         (Some(asked), Answer::Complete { .. }) if redo < asked => {
-            let message = "CHECKPOINT succeeded, but no checkpoint that began after it is durable";
+            let message = "CHECKPOINT succeeded, but the checkpoint in the durable pg_control \
+              began before the command";
             Err(site.violation(
                 ABOUT.code,
                 message,

@@ -26,8 +26,8 @@ const ABOUT: About = About {
         "The check reads the disk of the standby and ignores the positions that the standby has \
          reported.",
         "A receiver that is not a server of the run is not checked.",
-        "A walsender that exits for another reason sends no COPY 0 and is not checked. Other \
-         reasons are a timeout, an error, a signal and a closed connection.",
+        "If a walsender exits because of a timeout, an error, a signal or a closed connection, it \
+         sends no COPY 0. Such an exit is not checked.",
     ],
     source: "A walsender that is told to stop sends all WAL, waits until its peer has confirmed \
               it, and sends COPY 0: WalSndDone (walsender.c). ShutdownXLOG has written the \

@@ -16,21 +16,21 @@ const ABOUT: About = About {
               Within one wal_retrieve_retry_interval at most four walreceivers may end without \
               progress. Progress means that the standby has flushed or replayed more WAL.",
     notes: &[
-        "Four ends are legal: one after the pause, one at once after a connection with progress, \
-         and two after reloads. A reload ends the pause.",
-        "Both clocks must show that the interval was too short: the wall clock and the monotonic \
-         clock.",
-        "A walreceiver that ends while the startup process does other work is not counted. The \
-         end sets the latch of the startup process, and a latch that is still set ends the next \
-         pause at once.",
+        "Four walreceivers may end within one interval: the first after the pause, one after a \
+         connection with progress, and two after reloads. A reload ends the pause.",
+        "A violation is reported only if the time was too short on both the wall clock and the \
+         monotonic clock.",
+        "If a walreceiver ends while the startup process does other work, it is not counted. Its \
+         exit sets the latch of the startup process, so the next pause ends at once.",
         "The startup process does other work while it reads WAL that an earlier walreceiver has \
          flushed. It also does other work while it waits for the end of a walreceiver that it has \
          stopped.",
-        "After a start or a crash restart the count begins at zero.",
+        "After a start or a crash restart, the check counts walreceivers from zero.",
     ],
-    source: "WaitForWALToBecomeAvailable sleeps on recoveryWakeupLatch for what is left of \
-              wal_retrieve_retry_interval since the last failure of all sources (xlogrecovery.c); \
-              RequestXLogStreaming keeps flushedUpto (walreceiverfuncs.c)",
+    source: "When all sources of WAL have failed, WaitForWALToBecomeAvailable waits until \
+              wal_retrieve_retry_interval has passed since the last failure (xlogrecovery.c). A \
+              new request on the same timeline does not change flushedUpto: RequestXLogStreaming \
+              (walreceiverfuncs.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::WalReceiver])];

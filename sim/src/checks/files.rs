@@ -14,15 +14,16 @@ const ABOUT: About = About {
               from an archive.",
     details: "The check runs when a checkpoint or restartpoint completes. The number of segment \
               files must not exceed the number of required segments plus max_wal_size / segment \
-              size + 1. There are at most as many xlogtemp files as processes. A slot has a file \
-              state.tmp only while a process saves the slot. After recovery there is no file \
-              RECOVERYXLOG or RECOVERYHISTORY.",
+              size + 1. The number of xlogtemp files must not exceed the number of processes. A \
+              slot may have a file state.tmp only while a process saves the slot. After recovery, \
+              no file RECOVERYXLOG or RECOVERYHISTORY may exist.",
     notes: &[
-        "Required segments are those from the first one that the checkpoint had to keep to the \
-         one at the end of WAL.",
-        "If min_wal_size is larger than max_wal_size, min_wal_size counts. The check uses the \
-         largest value that any node has had at a checkpoint so far.",
-        "A segment that the server could not remove, according to its log, does not count.",
+        "The required segments begin with the first segment that the checkpoint had to keep. They \
+         end with the segment at the end of WAL.",
+        "The check uses max_wal_size or min_wal_size, whichever is larger. If this value has \
+         changed or differs between nodes, the check uses the largest value at any checkpoint so \
+         far.",
+        "If the server has logged that it could not remove a segment, this segment does not count.",
         "The temporary files of slots are not checked after a disk error.",
         "History files, .backup files and backup_label.old may remain.",
     ],
@@ -127,7 +128,7 @@ fn temporary(step: &Step<'_>, known: &Knowledge, names: &[String]) -> Ruling {
             ("xlogtemp files", &in_the_making),
             ("processes", &processes),
         ];
-        let message = "more temporary segments exist than processes that could be writing them";
+        let message = "there are more temporary segments than processes";
         return Err(step.site.violation(ABOUT.code, message, &facts));
     }
     let restored = named("RECOVERYXLOG") + named("RECOVERYHISTORY");

@@ -18,14 +18,15 @@ const ABOUT: About = About {
     notes: &[
         "A record that makes redo initialize the page (WILL_INIT) needs no image.",
         "Records that a server inserts while full_page_writes is off need no image.",
-        "Records from before the last start of the server do not count.",
+        "The check ignores records that were inserted before the last start of the server.",
         "Only the main fork of relations is checked. SLRU pages and the free space map have no \
          images.",
         "After a promotion, the redo point of the last restartpoint is not checked.",
     ],
-    source: "XLogRecordAssemble compares page LSNs with RedoRecPtr, and XLogInsertRecord compares \
-              again under the insertion lock; CreateCheckPoint changes RedoRecPtr while it holds \
-              all insertion locks (xloginsert.c, xlog.c). Only an image can repair a torn page",
+    source: "Only an image can repair a torn page. XLogRecordAssemble decides about images by \
+              comparing page LSNs with RedoRecPtr (xloginsert.c). XLogInsertRecord checks \
+              RedoRecPtr again under an insertion lock, and CreateCheckPoint changes it only while \
+              it holds all insertion locks (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

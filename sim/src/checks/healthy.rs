@@ -17,17 +17,19 @@ const ABOUT: About = About {
               walreceiver exits because of wal_receiver_timeout. The last message from the peer \
               must be at least as old as the timeout.",
     notes: &[
-        "For a walsender, the age begins with the first step in which the walsender could read \
-         the message.",
-        "For a walsender, the timeout may have passed by either clock, because the wall clock can \
-         be set back.",
-        "A step in which a walsender times out and also sends WAL is not checked. The walsender \
-         polls its input before it reads the WAL, so a message can arrive in between.",
-        "After a reload that changes wal_receiver_timeout, the smaller value counts.",
+        "For a walsender, the age of a message is measured from the first step in which the \
+         walsender could read the message.",
+        "For a walsender, the timeout must have passed on the wall clock or on the monotonic \
+         clock. The wall clock alone does not suffice, because it can be set back.",
+        "If a walsender sends WAL and times out in the same step, this step is not checked. A \
+         message can arrive after the walsender has polled its input and before it has read the \
+         WAL.",
+        "If a reload changes wal_receiver_timeout, the check uses the smaller of the old and the \
+         new value.",
     ],
-    source: "Every message is a sign of life, and silence is measured up to the last poll: \
-              ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). Each message postpones the \
-              timeout: WalReceiverMain (walreceiver.c)",
+    source: "A walsender measures the time from the last message to its last poll of the socket: \
+              ProcessRepliesIfAny, WalSndCheckTimeOut (walsender.c). In a walreceiver, each \
+              message postpones the timeout: WalReceiverMain (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -122,7 +124,8 @@ impl Heard {
                 mono: Some((heard.mono, step.clock.mono)),
                 timeout_ms,
             };
-            let message = "a walsender disconnects a standby before the whole timeout has passed without a message";
+            let message = "a walsender times out, but the last message from its standby is younger \
+              than the timeout";
             silence.judge(step.site, message)?;
         }
         if std::mem::take(&mut sender.unread) {
@@ -159,7 +162,8 @@ impl Receiver {
             mono: None,
             timeout_ms: timeout_ms.min(self.timeout_ms),
         };
-        let message = "a walreceiver disconnects from its upstream before the whole timeout has passed without a message";
+        let message = "a walreceiver times out, but the last message from its upstream is younger \
+              than the timeout";
         silence.judge(step.site, message)
     }
 }

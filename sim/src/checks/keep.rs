@@ -18,14 +18,15 @@ const ABOUT: About = About {
         "For a checkpoint, the end of WAL is the end of the checkpoint record.",
         "For a restartpoint, the end of WAL is the later of two positions: the end of the WAL \
          that the walreceiver has flushed, and the end of the replayed WAL.",
-        "The check uses the lowest value of wal_keep_size since the checkpoint began. Changes \
-         after the first removal do not count.",
-        "If n is 0, no WAL is retained. Segment 0 is never retained.",
+        "If wal_keep_size changes after the checkpoint has updated pg_control and before it \
+         removes the first segment, the check uses the lowest value.",
+        "If wal_keep_size is smaller than a segment, it retains no WAL. It never retains segment \
+         0.",
         "Removals by processes other than the checkpointer are not checked.",
     ],
-    source: "KeepLogSeg counts back from the end of WAL that CreateCheckPoint and \
-              CreateRestartPoint pass to it; RemoveOldXlogFiles removes the segments before that \
-              point (xlog.c)",
+    source: "CreateCheckPoint and CreateRestartPoint pass the end of WAL to KeepLogSeg. KeepLogSeg \
+              subtracts wal_keep_size from this position. RemoveOldXlogFiles removes the segments \
+              before the result (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

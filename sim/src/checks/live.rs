@@ -31,8 +31,8 @@ const ABOUT: About = About {
         "A legal reason is an event of the run that explains why the standby is stuck. For \
          example, an operator dropped its slot.",
         "During the whole run, a walreceiver must start within one second after the startup \
-         process has requested it. Paused processes and a postmaster that is not in recovery \
-         excuse a delay.",
+         process has requested it. A delay is legal while one of the processes is paused, or while \
+         the postmaster is not in recovery.",
         "A run that violates only LIVE ends with exit status 3.",
     ],
     source: "RequestXLogStreaming (walreceiverfuncs.c) sends a request to the postmaster, which \

@@ -26,9 +26,10 @@ const ABOUT: About = About {
         "A COMMIT whose answer contains a warning does not count as acknowledged. A COMMIT with \
          synchronous_commit = off does not count either.",
     ],
-    source: "A commit is acknowledged after its record was flushed: RecordTransactionCommit \
-              (xact.c). Recovery sets its status and assigns only higher transaction ids: \
-              xact_redo_commit, AdvanceNextFullTransactionIdPastXid",
+    source: "A server acknowledges a commit only after it has flushed the commit record: \
+              RecordTransactionCommit (xact.c). Recovery marks the transaction as committed: \
+              xact_redo_commit. New transactions get only higher IDs: \
+              AdvanceNextFullTransactionIdPastXid",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [

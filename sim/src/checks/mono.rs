@@ -15,16 +15,16 @@ const ABOUT: About = About {
     statement: "The redo point, the minimum recovery point, and the received position of a \
               standby do not go back.",
     details: "The check runs when a node syncs pg_control. The redo point must not be lower than \
-              before. During archive recovery the minimum recovery point must not be lower \
-              either. The check also runs when the received position (flushedUpto) changes: a \
-              walreceiver must not lower it.",
+              before. During archive recovery the minimum recovery point must not be lower either. \
+              The check also runs when the received position (flushedUpto) changes: a walreceiver \
+              must not lower this position.",
     notes: &[
         "The startup process may lower the received position when it requests WAL again.",
         "A standby may report a lower flush position than before. Its slot then goes back too.",
     ],
-    source: "flushedUpto grows within one chain of walreceivers: XLogWalRcvFlush, \
-              RequestXLogStreaming (walreceiverfuncs.c). The control file goes forward: \
-              UpdateControlFile, UpdateMinRecoveryPoint (xlog.c)",
+    source: "A walreceiver only advances flushedUpto: XLogWalRcvFlush (walreceiver.c). Only the \
+              startup process may lower it: RequestXLogStreaming (walreceiverfuncs.c). \
+              UpdateMinRecoveryPoint (xlog.c) only advances the minimum recovery point",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

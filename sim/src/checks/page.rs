@@ -163,7 +163,7 @@ impl Page {
         if first.hash == now.hash {
             return Ok(());
         }
-        let message = "a page differs from another copy of it at the same LSN";
+        let message = "two copies of a page differ although they have the same LSN";
         Err(violation(site, message, tag, lsn))
     }
 }

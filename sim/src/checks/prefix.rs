@@ -13,13 +13,14 @@ const ABOUT: About = About {
     code: "PREFIX",
     promise: Promise::Safety,
     statement: "All nodes have the same WAL bytes at the same position of a timeline.",
-    details: "The check runs when a node flushes WAL. Each byte must equal the byte that was \
-              flushed first at this position, on any node. A later write must not change flushed \
-              WAL. A standby must not have WAL that the primary has never flushed. Replay must \
-              apply complete records, one after the other.",
+    details: "The check runs when a node flushes WAL. The simulator stores the first WAL bytes \
+              that any node flushed at a position. All bytes that are flushed there later must \
+              equal the stored bytes. A later write must not change flushed WAL. A standby must \
+              not have WAL that the primary has never flushed. Replay must apply complete records, \
+              one after the other.",
     notes: &[
         "Bytes past the last record are not compared.",
-        "The bytes of an aborted record that all nodes skip are not compared.",
+        "If all nodes skip an aborted record, the bytes of this record are not compared.",
     ],
     source: "A timeline has one history: a record is overwritten only if it was never flushed \
               (StartupXLOG, xlog.c), and recovery reads records one after the other (ReadRecord, \
@@ -120,7 +121,7 @@ impl Check for Prefix {
     }
 }
 
-const FLUSHED: &str = "flushed WAL differs from the WAL first flushed at this position";
+const FLUSHED: &str = "flushed WAL differs from the WAL that was flushed earlier at this position";
 
 fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::referee::Violation {
     let violation =
@@ -159,7 +160,7 @@ fn flushed_fault(site: Site<'_>, fault: &WalFault, differs: &str) -> crate::refe
             &[("end of recovery", end), ("flushed before", flushed)],
         ),
         WalFault::WentBack | WalFault::NotWhole | WalFault::NotNext => {
-            unreachable!("only replay finds out about records")
+            unreachable!("only replay finds these faults")
         }
     }
 }
@@ -171,8 +172,8 @@ fn replayed_fault(
 ) -> crate::referee::Violation {
     let message = match fault {
         WalFault::WentBack => "the replay position went back",
-        WalFault::NotWhole => "a record was applied that is not complete in the flushed WAL",
-        WalFault::NotNext => "the applied record is not the one after the last applied record",
+        WalFault::NotWhole => "replay applied a record that is not complete in the flushed WAL",
+        WalFault::NotNext => "the applied record does not follow the last applied record",
         WalFault::Short { .. }
         | WalFault::Differs(_)
         | WalFault::Beyond { .. }
@@ -244,7 +245,7 @@ mod tests {
         for (fault, message) in [
             (WalFault::WentBack, "went back"),
             (WalFault::NotWhole, "not complete"),
-            (WalFault::NotNext, "not the one after"),
+            (WalFault::NotNext, "does not follow"),
         ] {
             let violation = replayed_fault(SITE, &replayed, &fault);
             assert!(violation.message.contains(message), "{violation:?}");

@@ -15,9 +15,10 @@ const ABOUT: About = About {
     statement: "Walsenders and startup processes do not sleep while they have WAL to send or \
               replay.",
     details: "The check runs when a process has flushed WAL, and when a walsender or startup \
-              process goes to sleep. A sleeping process is late if nothing will wake it within \
-              100 ms. A streaming walsender must not be late while it has flushed WAL to send. A \
-              startup process must not be late while the next record is complete in flushed WAL.",
+              process goes to sleep. A sleeping process is late if nothing will wake it within 100 \
+              ms. A streaming walsender must not be late while there is flushed WAL that it has \
+              not sent. A startup process must not be late while the whole next record is in \
+              flushed WAL.",
     notes: &[
         "100 ms is the longest delay that the simulator draws for a step of a process.",
         "A backend that flushes WAL only to free WAL buffers wakes no walsender. A walsender need \
@@ -25,9 +26,9 @@ const ABOUT: About = About {
         "A walsender with pending output is not checked.",
         "A process that is stopped, or that waits for a disk or a lock, is not checked.",
     ],
-    source: "A process that flushes WAL then wakes all walsenders: XLogFlush, XLogBackgroundFlush \
-              (xlog.c). A walsender resets its latch before it checks for WAL: WalSndLoop \
-              (walsender.c). XLogWalRcvFlush wakes the startup process (walreceiver.c)",
+    source: "After a process has flushed WAL, it wakes all walsenders: XLogFlush, \
+              XLogBackgroundFlush (xlog.c). A walsender resets its latch before it checks for WAL: \
+              WalSndLoop (walsender.c). XLogWalRcvFlush wakes the startup process (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 3] = [
@@ -132,7 +133,7 @@ fn sends(step: &Step<'_>, pid: Pid, woken_for: Lsn) -> Ruling {
     let facts: [(&str, &dyn Evidence); 3] = [
         ("walsender", &pid),
         ("sent", &entry.sent),
-        ("flushed, with a wakeup due", &owed),
+        ("end of the flushed WAL to send", &owed),
     ];
     let message = "a walsender sleeps although it could send flushed WAL";
     Err(step.site.violation(ABOUT.code, message, &facts))

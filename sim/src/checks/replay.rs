@@ -21,9 +21,10 @@ const ABOUT: About = About {
         "While a walreceiver streams, an applied record must also be before the flush position of \
          the walreceiver.",
     ],
-    source: "WAL is written before the data pages that it describes, and a standby replays only \
-              flushed WAL: FlushBuffer (bufmgr.c), XLogPageRead, WaitForWALToBecomeAvailable, \
-              UpdateMinRecoveryPoint (xlogrecovery.c, xlog.c)",
+    source: "FlushBuffer flushes the WAL of a page before it writes the page (bufmgr.c). A standby \
+              replays only flushed WAL: XLogPageRead, WaitForWALToBecomeAvailable \
+              (xlogrecovery.c). Before a standby writes a page, it updates the minimum recovery \
+              point: UpdateMinRecoveryPoint (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -132,7 +133,7 @@ fn logged(site: Site<'_>, lsn: Lsn, stable: Lsn) -> Ruling {
     if lsn <= stable {
         return Ok(());
     }
-    let message = "a page was written before the WAL that describes its change was durable";
+    let message = "a data page was written, but the WAL of its last change was not durable";
     Err(site.violation(
         ABOUT.code,
         message,
@@ -144,7 +145,7 @@ fn announced(site: Site<'_>, lsn: Lsn, point: Lsn) -> Ruling {
     if lsn <= point {
         return Ok(());
     }
-    let message = "a page newer than the durable minimum recovery point was written";
+    let message = "a data page was written with an LSN past the durable minimum recovery point";
     Err(site.violation(
         ABOUT.code,
         message,

@@ -26,8 +26,9 @@ const ABOUT: About = About {
         "The apply position may be past the flush position.",
         "Positions may be lower than those that the standby reported on an earlier connection.",
     ],
-    source: "XLogWalRcvSendReply reports LogstreamResult.Flush, which XLogWalRcvFlush advances \
-              after the fsync, and GetXLogReplayRecPtr (walreceiver.c)",
+    source: "XLogWalRcvSendReply reports LogstreamResult.Flush as the flush position. \
+              XLogWalRcvFlush advances this position only after the fsync. The reported apply \
+              position is the result of GetXLogReplayRecPtr (walreceiver.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ClientSends, Some(b'd'))];
@@ -70,9 +71,9 @@ struct Truth {
 impl Truth {
     fn judge(self, site: Site<'_>, status: &StandbyStatus) -> Ruling {
         let message = if status.flush > self.durable {
-            "a standby reports WAL as flushed that a crash could still lose"
+            "a crash could still lose WAL that a standby reports as flushed"
         } else if status.apply > self.replayed {
-            "a standby reports WAL as applied that it has not replayed"
+            "a standby reports an apply position past its replay position"
         } else {
             return Ok(());
         };
@@ -113,6 +114,6 @@ mod tests {
         assert_eq!(judge(0, 2000, 3000), Ok(()), "segments are written again");
         assert_eq!(judge(0, 0, 0), Ok(()));
         assert!(judge(9000, 2001, 0).unwrap_err().contains("flushed"));
-        assert!(judge(9000, 0, 3001).unwrap_err().contains("applied"));
+        assert!(judge(9000, 0, 3001).unwrap_err().contains("apply position"));
     }
 }

@@ -28,14 +28,14 @@ const ABOUT: About = About {
          WAL.",
         "If a setting or a slot has changed during the checkpoint, the check uses the value that \
          requires the most WAL.",
-        "A segment that the server could not remove, according to its log, is not checked.",
-        "A segment that a walreceiver created after the checkpointer had read the directory is not \
-         checked. The next checkpoint removes it.",
+        "If the server has logged that it could not remove a segment, this segment is not checked.",
+        "If a walreceiver creates a segment after the checkpointer has read the directory, this \
+         segment is not checked. The next checkpoint removes it.",
         "A slot that could not be saved because of a disk error or a full disk is not checked.",
     ],
-    source: "Checkpoints and restartpoints remove segments up to a horizon that KeepLogSeg \
-              computes from wal_keep_size, slots and max_slot_wal_keep_size (xlog.c), and save \
-              slots first: CheckPointReplicationSlots (slot.c)",
+    source: "Checkpoints and restartpoints first save the slots: CheckPointReplicationSlots \
+              (slot.c). Then they remove old segments. KeepLogSeg computes the first segment to \
+              keep from wal_keep_size, slots and max_slot_wal_keep_size (xlog.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Checkpoint)];

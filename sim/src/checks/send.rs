@@ -14,8 +14,9 @@ const ABOUT: About = About {
     statement: "A walsender sends only WAL that is durable on its own node.",
     details: "The check runs when a walsender passes WAL to the network. On a primary, all sent \
               WAL must be durable on the disk, so that no crash can lose it. On a standby, all \
-              sent WAL must have been replayed, or flushed by the walreceiver. The sent bytes \
-              must equal the WAL that was flushed first at the same position, on any node.",
+              sent WAL must have been replayed, or flushed by the walreceiver. The simulator \
+              stores the first WAL bytes that any node flushed at a position. The sent bytes must \
+              equal the stored bytes.",
     notes: &[
         "On a primary, the check reads the disk and ignores the flush position in shared memory.",
     ],

@@ -20,15 +20,15 @@ const ABOUT: About = About {
     statement: "All WAL from the restart_lsn in a slot's state file to the end of WAL exists.",
     details: "The check runs when a segment is about to be removed, and when a state file is \
               renamed into place. The check computes the restart_lsn that the slot would have \
-              after a power loss at this moment. If several are possible, the check uses the \
-              lowest. All segments from that position to the end of the node's WAL must be in \
+              after a power loss at this moment. If several positions are possible, the check uses \
+              the lowest. All segments from that position to the end of the node's WAL must be in \
               pg_wal.",
     notes: &[
-        "The restart_lsn in shared memory does not count.",
+        "The check ignores the restart_lsn in shared memory.",
         "A temporary slot, an invalidated slot, and a slot without a restart_lsn require no WAL.",
         "If a standby reports a lower position, its slot goes back. WAL that was legally removed \
          earlier need not exist.",
-        "Cases in which real servers also remove required WAL are exempt. \
+        "In some cases real servers also remove required WAL. These cases are not reported. \
          docs/hazards/slot-file-behind-memory.md lists them.",
     ],
     source: "A checkpoint keeps the WAL that the saved state of a slot requires: \

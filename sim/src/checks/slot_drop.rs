@@ -12,8 +12,8 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "DROP",
     promise: Promise::Safety,
-    statement: "A persistent slot disappears only when a client drops it, a temporary slot also \
-              when its session ends.",
+    statement: "Only a client's command drops a slot, except that a temporary slot is also dropped \
+              at the end of its session.",
     details: "The check runs when a slot's entry in shared memory is freed. A persistent slot may \
               be freed only while a client waits for the answer to pg_drop_replication_slot. A \
               temporary slot may also be freed by its owner. The check also runs when a server \
@@ -24,8 +24,9 @@ const ABOUT: About = About {
         "A slot may or may not exist if its creation or drop was requested but not answered.",
         "A standby that was rebuilt from a cold copy has no slots.",
     ],
-    source: "ReplicationSlotDrop, ReplicationSlotCleanup, StartupReplicationSlots (slot.c). A \
-              checkpoint saves slots and does not drop any: CheckPointReplicationSlots (slot.c)",
+    source: "ReplicationSlotDrop drops a slot at a command. ReplicationSlotCleanup drops temporary \
+              slots at the end of a session. StartupReplicationSlots restores all persistent \
+              slots. CheckPointReplicationSlots saves slots and drops none (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [

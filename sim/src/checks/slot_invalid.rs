@@ -18,11 +18,12 @@ const ABOUT: About = About {
         "A client may read or drop an invalidated slot.",
         "A checkpointer that could not save an invalidated slot stays its owner \
          (docs/hazards/slot-kept-by-the-checkpointer.md).",
-        "In versions 15 to 17 walsenders do stream from invalidated slots, so nothing is checked.",
+        "In versions 15 to 17 walsenders do stream from invalidated slots, so these versions are \
+         not checked.",
     ],
-    source: "ReplicationSlotAcquire with error_if_invalid checks the slot after it was acquired, \
-              so that the checkpointer cannot invalidate it between the two (slot.c). \
-              InvalidatePossiblyObsoleteSlot first terminates the owner of a slot",
+    source: "ReplicationSlotAcquire with error_if_invalid acquires the slot and then checks it. \
+              After that, the checkpointer cannot invalidate the slot while it has an owner: \
+              InvalidatePossiblyObsoleteSlot first terminates the owner (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Sent)];

@@ -12,27 +12,30 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "MOVES",
     promise: Promise::Safety,
-    statement: "A slot's restart_lsn changes only by a standby's report, \
-              pg_replication_slot_advance, reservation, invalidation, or a server start.",
+    statement: "A slot's restart_lsn changes only because of a status message, \
+              pg_replication_slot_advance, the reservation of WAL, invalidation, or a server \
+              start.",
     details: "The check runs when the owner of a slot has processed a status message: restart_lsn \
               must now be the reported flush position. The check also runs when restart_lsn in \
-              shared memory changes: the other legal reasons are advance, reservation, \
-              invalidation, and restore after a start. START_REPLICATION and saving a slot must \
-              not change restart_lsn.",
+              shared memory changes. Without a status message, only these acts may change \
+              restart_lsn: pg_replication_slot_advance, the reservation of WAL, invalidation, and \
+              restoring the slot at a start. START_REPLICATION and saving a slot must not change \
+              restart_lsn.",
     notes: &[
-        "Status message: restart_lsn becomes the reported flush position, forward or back. A \
-         reported position of 0 changes nothing.",
-        "Advance: pg_replication_slot_advance moves restart_lsn forward, at most to its argument. \
-         A primary moves it at most to the end of flushed WAL, a standby at most to the end of \
+        "A status message sets restart_lsn to the reported flush position, even if this position \
+         is lower than before. A reported position of 0 changes nothing.",
+        "pg_replication_slot_advance may move restart_lsn forward, but not past its argument. On a \
+         primary it must not move restart_lsn past the flushed WAL, and on a standby not past the \
          replayed WAL.",
-        "Reservation: restart_lsn changes from 0 to a redo pointer.",
-        "Invalidation: restart_lsn becomes 0.",
-        "Restore: at a start or crash restart, restart_lsn becomes the position in the state \
-         file.",
+        "Reserving WAL for a slot changes restart_lsn from 0 to a redo pointer.",
+        "Invalidation sets restart_lsn to 0.",
+        "At a start or crash restart, the startup process sets restart_lsn to the position in the \
+         state file.",
     ],
-    source: "ProcessStandbyReplyMessage, PhysicalConfirmReceivedLocation (walsender.c), \
-              pg_physical_replication_slot_advance (slotfuncs.c), ReplicationSlotReserveWal, \
-              InvalidatePossiblyObsoleteSlot, RestoreSlotFromDisk, SaveSlotToPath (slot.c)",
+    source: "Only these functions change restart_lsn: PhysicalConfirmReceivedLocation \
+              (walsender.c), pg_physical_replication_slot_advance (slotfuncs.c), \
+              ReplicationSlotReserveWal, InvalidatePossiblyObsoleteSlot and RestoreSlotFromDisk \
+              (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 2] = [
@@ -165,7 +168,7 @@ fn moved(
             ("restart_lsn before", &from),
             ("restart_lsn after", &to),
             ("moved by", &role),
-            ("flush position reported to its owner", &reported),
+            ("last reported flush position", &reported),
         ],
     )
 }

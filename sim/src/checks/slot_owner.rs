@@ -10,21 +10,21 @@ use walsim_core::shmem::{LockId, Role};
 const ABOUT: About = About {
     code: "OWNER",
     promise: Promise::Safety,
-    statement: "A slot's entry in shared memory is written only by the process that owns the slot \
-              or takes the free entry.",
-    details: "The check runs when restart_lsn, the cause of invalidation, active_pid or in_use of \
-              a slot's entry in shared memory changes. The change must be made by the process \
-              that active_pid names before or after the change. A process may set active_pid only \
-              from none to itself, or from itself to none. A process may write to a free entry \
-              only if it holds ReplicationSlotAllocationLock.",
+    statement: "A process writes to a slot's entry in shared memory only if it owns the slot or \
+              takes a free entry.",
+    details: "The check runs when one of these fields of a slot's entry in shared memory changes: \
+              restart_lsn, active_pid, in_use, or the cause of invalidation. Only the process that \
+              active_pid names before or after the change may make the change. A process may set \
+              active_pid only from none to itself, or from itself to none. A process may write to \
+              a free entry only if it holds ReplicationSlotAllocationLock.",
     notes: &[
         "A process that has dropped or released a slot must not write to the entry afterwards.",
         "The startup process restores slots from disk without ReplicationSlotAllocationLock.",
-        "The fields dirty, just_dirtied and last_saved_restart_lsn are not checked, because the \
-         process that saves a slot also writes them.",
+        "The fields dirty, just_dirtied and last_saved_restart_lsn are not checked, because a \
+         process that saves a slot writes them without owning the slot.",
     ],
-    source: "ReplicationSlotAcquire, ReplicationSlotRelease, ReplicationSlotCreate, \
-              ReplicationSlotDropPtr (slot.c)",
+    source: "A process sets active_pid in ReplicationSlotAcquire and ReplicationSlotCreate, and \
+              clears it in ReplicationSlotRelease and ReplicationSlotDropPtr (slot.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Change(ChangeKind::Slots)];

@@ -10,10 +10,11 @@ const ABOUT: About = About {
     code: "WIRE",
     promise: Promise::Safety,
     statement: "A server sends its messages in an order that the protocol allows.",
-    details: "The check runs when a server passes a message to the network. A command is answered \
-              by CommandComplete, EmptyQueryResponse or an error. Then ReadyForQuery follows. A \
-              row follows a description of its columns. CopyData and CopyDone are sent only \
-              inside a COPY. No WAL is sent after CopyDone.",
+    details: "The check runs when a server passes a message to the network. The answer to a \
+              command must end with CommandComplete, EmptyQueryResponse or an error. After that, \
+              ReadyForQuery must follow. Before the rows of an answer, the server must describe \
+              their columns. CopyData and CopyDone are legal only inside a COPY. After CopyDone, \
+              the server must not send WAL.",
     notes: &[
         "ParameterStatus and notices are legal at any time.",
         "Keepalives are legal after CopyDone.",
@@ -21,11 +22,12 @@ const ABOUT: About = About {
         "A command may be answered by two CommandCompletes.",
         "An error is legal after CopyBothResponse.",
         "A server may close a connection without a message.",
-        "Clients of a run do not send Sync. So no ReadyForQuery is sent without another answer \
-         before it.",
+        "Clients in the simulator never send Sync. So a server sends ReadyForQuery only after \
+         another answer.",
     ],
-    source: "Chapter Frontend/Backend Protocol of the manual; PostgresMain (postgres.c), \
-              exec_replication_command, StartReplication, WalSndDone (walsender.c)",
+    source: "The chapter Frontend/Backend Protocol of the manual describes the order of messages. \
+              These functions implement it: PostgresMain (postgres.c), exec_replication_command, \
+              StartReplication and WalSndDone (walsender.c)",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Message(WireEnd::ServerSends, None)];

@@ -14,8 +14,8 @@ const ABOUT: About = About {
               transactions. The transaction must then be marked as committed or aborted in the \
               CLOG buffers.",
     notes: &[
-        "A transaction that waits for a synchronous standby may be committed and still be \
-         running.",
+        "While a transaction waits for a synchronous standby, it is committed but may still be in \
+         the set of running transactions.",
         "A process that is killed or aborts is not checked, because the whole server restarts \
          afterwards.",
         "On a standby the known assigned transaction IDs are not checked. RUNNING_XACTS prunes \
@@ -23,7 +23,7 @@ const ABOUT: About = About {
     ],
     source: "ProcArrayEndTransaction is called after TransactionIdCommitTree and \
               TransactionIdAbortTree: CommitTransaction, AbortTransaction (xact.c). Other \
-              processes first check whether a transaction runs, then its status",
+              processes first check whether a transaction runs, and then check its status",
 };
 
 const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::Step(&[Role::Backend])];
