@@ -78,6 +78,7 @@ fn a_failure_report_tells_what_to_do_next() {
         until: Mono(12_300_000),
     });
     let mut report = Report {
+        page: None,
         seed: 0x1f3a,
         outcome: &outcome,
         story: &story,
@@ -161,6 +162,7 @@ fn reports_of_all_bugs_are_readable() {
         let (outcome, story) = failure(&plan, bug);
         let code = outcome.verdict.code().expect("the scenario shows the bug");
         let report = Report {
+            page: None,
             seed: plan.seed,
             outcome: &outcome,
             story: &story,

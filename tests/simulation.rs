@@ -98,6 +98,7 @@ fn passes(plan: &Plan, outcome: &Outcome, replay: String, test: String) -> Resul
     let (test, file) = (Some(test), None);
     let story = story(plan, Planted::NONE, outcome);
     Err(Report {
+        page: None,
         seed: plan.seed,
         outcome,
         story: &story,

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod disk;
 pub mod dump;
 pub mod fuzz;
+#[cfg(feature = "cli")]
+pub mod html;
 pub mod invariants;
 pub mod marks;
 pub mod net;

@@ -87,6 +87,8 @@ pub struct Report<'a> {
     pub test: Option<String>,
     /// The file in which the plan was stored.
     pub file: Option<String>,
+    /// The file with the report as HTML.
+    pub page: Option<String>,
 }
 
 impl fmt::Display for Report<'_> {
@@ -116,6 +118,9 @@ impl Report<'_> {
         }
         if let Some(file) = &self.file {
             row("plan  ", file);
+        }
+        if let Some(page) = &self.page {
+            row("report", page);
         }
         text
     }

@@ -6,13 +6,15 @@ use super::refusal::Refusal;
 use super::replay::workable;
 use super::shrink::{Small, make_small};
 use super::values::{SeedBase, base_value, budget_value, bug_value, duration_value, overrides};
-use super::{Format, Outcome, json, os, pool, say};
-use std::path::PathBuf;
+use super::{Format, Outcome, json, os, pages, pool, say};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::bugs::{Found, Hunted, Skipped, bug_info, hunt, skipped, versions_of};
 use walsim::fuzz::Task;
+use walsim::html::Page;
 use walsim::plan::{Expect, Profile, Scenario, show_seed};
 use walsim::report::Status;
+use walsim::story::story;
 use walsim::world::Verdict;
 use walsim_core::base::{Bug, PgVersion, Planted};
 
@@ -237,7 +239,9 @@ impl Caught {
             self.file = Some(keep_as_it_is(args, self.bug, found, &name)?);
         } else {
             let (bug, path) = (Some(self.bug), args.out.join(&name));
-            self.small = make_small(&found.plan, bug, args.shrink_budget, &path)?;
+            let seed = show_seed(found.seed);
+            let replay = format!("walsim replay {seed} --bug {}", self.bug.name());
+            self.small = make_small(&found.plan, bug, args.shrink_budget, &path, &replay)?;
             self.file = self.small.as_ref().map(|small| small.file.clone());
         }
         Ok(())
@@ -367,12 +371,22 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         marks: Vec::new(),
         excuses: Vec::new(),
     };
-    store(
-        &args.out,
-        name,
-        &Scenario { plan, expect },
-        found.outcome.hash,
-    )
+    let scenario = Scenario { plan, expect };
+    let file = store(&args.out, name, &scenario, found.outcome.hash)?;
+    let (plan, outcome) = (&scenario.plan, &found.outcome);
+    let told = pool::simulate(|| story(plan, Planted::NONE.with(bug), outcome));
+    let page = Page {
+        plan,
+        bug: Some(bug),
+        outcome,
+        story: &told,
+        replay: &format!("walsim replay {file} --bug {}", bug.name()),
+        test: None,
+        file: Some(&file),
+        shrunk: None,
+    };
+    pages::write(&pages::beside(Path::new(&file)), &page)?;
+    Ok(file)
 }
 
 /// The table of results, after a paragraph that says how the results were measured.

@@ -8,13 +8,15 @@ use super::values::{
     SeedBase, base_value, budget_value, bug_value, count_value, duration_value, overrides, planted,
     profile_value, range_value,
 };
-use super::{Format, Outcome, json, os, pool, terminal, trace_diff};
+use super::{Format, Outcome, json, os, pages, pool, terminal, trace_diff};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::fuzz::{Campaign, Ran, Repeat, Task};
+use walsim::html::Page;
 use walsim::plan::{Profile, Scenario, show_seed, show_us};
 use walsim::report::{Report, Status};
 use walsim::story::{Story, story};
@@ -93,6 +95,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         args,
         task: &task,
         bar: &bar,
+        pages: Cell::new(0),
     };
     let mut failures = 0;
     let mut firsts = Firsts::default();
@@ -191,6 +194,8 @@ struct Reporter<'a> {
     args: &'a Args,
     task: &'a Task,
     bar: &'a ProgressBar,
+    /// The number of reports written as HTML.
+    pages: Cell<u64>,
 }
 
 impl Reporter<'_> {
@@ -209,7 +214,8 @@ impl Reporter<'_> {
         let (bug, budget) = (self.args.bug, self.args.shrink_budget);
         let plan = self.task.plan(ran.seed);
         let name = format!("{}-shrunk.toml", seed_name(ran.seed, bug));
-        let small = match make_small(&plan, bug, budget, &self.args.out.join(name)) {
+        let replay = self.replay_line(ran, None);
+        let small = match make_small(&plan, bug, budget, &self.args.out.join(name), &replay) {
             Ok(Some(small)) => small,
             Ok(None) => return self.report_failure(ran, 0),
             Err(refusal) => {
@@ -253,6 +259,7 @@ impl Reporter<'_> {
     /// because each shrunk failure gets a full report at the end.
     fn report_failure(&self, ran: &Ran, nth: u64) {
         let file = self.store(ran);
+        let page = file.as_deref().and_then(|file| self.page(ran, file));
         let seed = show_seed(ran.seed);
         self.failure_line(ran, file.clone());
         let text = if let Some(Repeat::Differs(step)) = ran.repeated {
@@ -265,7 +272,7 @@ impl Reporter<'_> {
             let replay = self.replay_line(ran, file.as_deref());
             format!("FAIL  {code}  seed {seed}: {replay}\n")
         } else {
-            self.report(ran, file) + "\n"
+            self.report(ran, file, page) + "\n"
         };
         self.print(&text);
     }
@@ -293,7 +300,35 @@ impl Reporter<'_> {
         }
     }
 
-    fn report(&self, ran: &Ran, file: Option<String>) -> String {
+    /// Writes the report beside the plan of a failure, unless there are many failures.
+    fn page(&self, ran: &Ran, file: &str) -> Option<String> {
+        let made = self.pages.get();
+        if made >= pages::PAGES || ran.outcome.verdict == Verdict::Pass {
+            return None;
+        }
+        self.pages.set(made + 1);
+        let test = self.is_plain().then(|| test_line(ran.seed));
+        let page = Page {
+            plan: &self.task.plan(ran.seed),
+            bug: self.args.bug,
+            outcome: &ran.outcome,
+            story: &self.story(ran),
+            replay: &self.replay_line(ran, Some(file)),
+            test: test.as_deref(),
+            file: Some(file),
+            shrunk: None,
+        };
+        let path = pages::beside(Path::new(file));
+        match pages::write(&path, &page) {
+            Ok(()) => Some(path.display().to_string()),
+            Err(refusal) => {
+                self.bar.suspend(|| refusal.print());
+                None
+            }
+        }
+    }
+
+    fn report(&self, ran: &Ran, file: Option<String>, page: Option<String>) -> String {
         let story = self.story(ran);
         let report = Report {
             seed: ran.seed,
@@ -302,6 +337,7 @@ impl Reporter<'_> {
             replay: self.replay_line(ran, file.as_deref()),
             test: self.is_plain().then(|| test_line(ran.seed)),
             file,
+            page,
         };
         report.text(terminal::look())
     }

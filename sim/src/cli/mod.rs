@@ -11,6 +11,7 @@ mod invariants;
 mod json;
 mod os;
 mod output;
+mod pages;
 mod pool;
 mod refusal;
 mod replay;

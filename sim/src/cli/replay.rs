@@ -6,13 +6,14 @@ use super::output::try_file;
 use super::refusal::Refusal;
 use super::scenarios::judged;
 use super::values::{bug_value, overrides, planted, simulated_value};
-use super::{Format, Outcome, json, pool, terminal, trace};
+use super::{Format, Outcome, json, pages, pool, terminal, trace};
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::disk::Entry;
 use walsim::dump::DataDirectory;
+use walsim::html::Page;
 use walsim::plan::{Expect, Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
 use walsim::story::{Story, story};
@@ -36,6 +37,9 @@ pub(super) struct Args {
     /// Write each node's data directory to DIR/NODE, with the contents that survive a power loss
     #[arg(long, value_name = "DIR")]
     dump_platter: Option<PathBuf>,
+    /// Write a report to this file, as HTML for a browser
+    #[arg(long, value_name = "FILE", conflicts_with = "until")]
+    report: Option<PathBuf>,
     /// Plant this bug
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
     bug: Option<Bug>,
@@ -62,12 +66,26 @@ pub(super) fn run(args: &Args) -> Outcome {
         let text = Scenario::from(plan.clone()).to_toml();
         std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     }
+    args.report.as_deref().map_or(Ok(()), try_file)?;
     let printer = args.trace.printer(args.format);
     let played = play(&plan, planted, args.until, printer);
     let told = match &played.outcome {
         Some(outcome) => pool::simulate(|| story(&plan, planted, outcome)),
         None => Story::default(),
     };
+    if let (Some(path), Some(outcome)) = (&args.report, &played.outcome) {
+        let page = Page {
+            plan: &plan,
+            bug: args.bug,
+            outcome,
+            story: &told,
+            replay: &args.command(),
+            test: None,
+            file: None,
+            shrunk: None,
+        };
+        pages::write(path, &page)?;
+    }
     let mut nodes = None;
     if let (Some((dir, platter)), Some(world)) = (dump, &played.world) {
         nodes = Some(write_nodes(dir, &plan, world, platter)?);
@@ -99,6 +117,16 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         (Some(_) | None, _) => status,
     })
+}
+
+impl Args {
+    /// The command that replays the run.
+    fn command(&self) -> String {
+        let bug = self.bug.map(|bug| format!(" --bug {}", bug.name()));
+        let sets = self.sets.iter().map(|set| format!(" --set {set}"));
+        let options: String = sets.chain(bug).collect();
+        format!("walsim replay {}{options}", self.what)
+    }
 }
 
 /// The expectation in the plan file. `None` if the options change the run, because the expectation
@@ -270,17 +298,9 @@ impl Played {
                 text += &format!("PASS  seed {seed}: {counts}, {commits} commits acknowledged\n");
             }
             (Some(_), Some(outcome)) => {
-                let bug = args
-                    .bug
-                    .map(|bug| format!(" --bug {}", bug.name()))
-                    .unwrap_or_default();
-                let sets: String = args
-                    .sets
-                    .iter()
-                    .map(|set| format!(" --set {set}"))
-                    .collect();
-                let replay = format!("walsim replay {}{sets}{bug} --trace", args.what);
+                let replay = format!("{} --trace", args.command());
                 let (seed, test, file) = (plan.seed, None, None);
+                let page = args.report.as_ref().map(|path| path.display().to_string());
                 text += &Report {
                     seed,
                     outcome,
@@ -288,6 +308,7 @@ impl Played {
                     replay,
                     test,
                     file,
+                    page,
                 }
                 .text(terminal::look());
             }

@@ -113,6 +113,7 @@ fn play(name: &str, path: &Path) -> Outcome {
         ));
         let told = pool::simulate(|| story(&plan, Planted::NONE, &outcome));
         let report = Report {
+            page: None,
             seed: plan.seed,
             outcome: &outcome,
             story: &told,

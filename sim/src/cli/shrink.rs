@@ -6,11 +6,12 @@ use super::output::{try_file, with_origin};
 use super::refusal::Refusal;
 use super::replay::plan_of;
 use super::values::{budget_value, bug_value, planted};
-use super::{Format, Outcome, json, os, pool, terminal};
+use super::{Format, Outcome, json, os, pages, pool, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use walsim::html::{Page, ShrunkFrom};
 use walsim::plan::{Plan, show_seed};
 use walsim::report::{Report, Status};
 use walsim::shrink::{Origin, Progress, Shrunk, Size, shrink};
@@ -59,7 +60,11 @@ pub(super) fn run(args: &Args) -> Outcome {
     });
     try_file(&path)?;
     let begun = os::cpu_time();
-    let small = make_small(&plan, args.bug, args.budget, &path)?;
+    let bug = args.bug.map(|bug| format!(" --bug {}", bug.name()));
+    let sets = args.sets.iter().map(|set| format!(" --set {set}"));
+    let options: String = sets.chain(bug).collect();
+    let replay = format!("walsim replay {}{options}", args.what);
+    let small = make_small(&plan, args.bug, args.budget, &path, &replay)?;
     let cpu = os::cpu_time().saturating_sub(begun);
     match args.format {
         Format::Json => json::line(&line(args, &plan, small.as_ref(), cpu)),
@@ -76,6 +81,8 @@ pub(super) struct Small {
     pub(super) size: Size,
     pub(super) was: Size,
     pub(super) file: String,
+    /// The report beside the file.
+    pub(super) page: String,
 }
 
 impl Small {
@@ -102,6 +109,7 @@ impl Small {
             replay: format!("walsim replay {}{bug} --trace", self.file),
             test,
             file: Some(format!("{} ({})", self.file, self.in_words())),
+            page: Some(self.page.clone()),
         }
     }
 }
@@ -114,13 +122,14 @@ pub(super) fn seed_name(seed: u64, bug: Option<Bug>) -> String {
     }
 }
 
-/// Shrinks a plan within a budget of CPU time, and stores the result. Returns `None` if the plan
-/// does not fail.
+/// Shrinks a plan within a budget of CPU time, and stores the result with its report. `replay` is
+/// the command that replays the original plan. Returns `None` if the plan does not fail.
 pub(super) fn make_small(
     plan: &Plan,
     bug: Option<Bug>,
     budget: Duration,
     path: &Path,
+    replay: &str,
 ) -> Result<Option<Small>, Refusal> {
     let planted = planted(bug)?;
     let begun = os::cpu_time();
@@ -153,11 +162,30 @@ pub(super) fn make_small(
     let text = with_origin(text, shrunk.outcome.hash);
     std::fs::write(path, text).map_err(|e| Refusal::of_io(path, "write", &e))?;
     let (size, was) = (Size::of(&shrunk.plan), Size::of(plan));
+    let option = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
+    let page = pages::beside(path);
+    let html = Page {
+        plan: &shrunk.plan,
+        bug,
+        outcome: &shrunk.outcome,
+        story: &shrunk.story,
+        replay: &format!("walsim replay {file}{option}"),
+        test: None,
+        file: Some(&file),
+        shrunk: Some(ShrunkFrom {
+            replay,
+            was,
+            tries: shrunk.tries,
+        }),
+    };
+    pages::write(&page, &html)?;
+    let page = page.display().to_string();
     Ok(Some(Small {
         shrunk,
         size,
         was,
         file,
+        page,
     }))
 }
 

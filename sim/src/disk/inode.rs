@@ -345,6 +345,12 @@ impl Inode {
         &self.platter
     }
 
+    /// The ranges that unsynced writes changed.
+    pub(super) fn unsynced(&self) -> Vec<Range<u64>> {
+        let pending = self.pending.iter();
+        pending.map(|entry| entry.changed.clone()).collect()
+    }
+
     /// The position up to which the bytes from `from` on would keep their current contents in every
     /// crash.
     pub(super) fn stable_until(&self, from: u64) -> u64 {

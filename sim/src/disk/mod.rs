@@ -17,12 +17,14 @@
 mod content;
 mod fault;
 mod inode;
+mod losses;
 mod names;
 mod query;
 mod tree;
 
 pub use content::Content;
 pub use fault::{DiskFault, DiskFaultKind};
+pub use losses::{FileLoss, Unsynced};
 pub use query::Entry;
 
 use crate::choice::{Choices, Key, Subject};

@@ -190,6 +190,22 @@ impl Disk {
         }
     }
 
+    /// The paths of all files in the page cache, with their inodes.
+    pub(super) fn places(&self) -> Vec<(String, u64)> {
+        let mut dirs = vec![(ROOT, String::new())];
+        let mut places = Vec::new();
+        while let Some((dir, prefix)) = dirs.pop() {
+            for (name, node) in self.tree.names(dir) {
+                let path = format!("{prefix}{name}");
+                match node {
+                    Node::Dir(dir) => dirs.push((dir, path + "/")),
+                    Node::File(inode) => places.push((path, inode)),
+                }
+            }
+        }
+        places
+    }
+
     /// Creates a durable file and its parent directories, for the setup of a world.
     pub fn set_up_file(&mut self, path: &str, content: Content) {
         if let Some((parent, _)) = path.rsplit_once('/') {

@@ -72,6 +72,21 @@ impl Scenario {
     }
 }
 
+impl Plan {
+    /// When a fault of the plan takes effect, and what it is, as in a plan file.
+    ///
+    /// # Panics
+    /// If there is no such fault.
+    #[must_use]
+    pub fn fault_in_words(&self, row: usize) -> (String, String) {
+        let mut out = Out::default();
+        out.fault(&self.faults[row], Names(self));
+        let mut lines = out.0.lines().filter(|line| line.contains(" = "));
+        let mut next = || lines.next().unwrap_or_default().to_owned();
+        (next(), next())
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Names<'a>(&'a Plan);
 

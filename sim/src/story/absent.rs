@@ -131,6 +131,7 @@ impl Absences {
             Act::World { .. }
             | Act::Log { .. }
             | Act::Client { .. }
+            | Act::Loss { .. }
             | Act::Disk { .. }
             | Act::Send { .. }
             | Act::Receive { .. }

@@ -46,6 +46,7 @@ fn is_exact(act: &Act, subjects: &Subjects) -> bool {
         Act::World { .. }
         | Act::Log { .. }
         | Act::Client { .. }
+        | Act::Loss { .. }
         | Act::Disk { .. }
         | Act::DiskDone { .. }
         | Act::Send { .. }
@@ -75,6 +76,7 @@ fn is_wal(act: &Act) -> bool {
         Act::World { .. }
         | Act::Log { .. }
         | Act::Client { .. }
+        | Act::Loss { .. }
         | Act::Bytes { .. }
         | Act::Connection { .. }
         | Act::Signal { .. }
@@ -98,6 +100,11 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
         Act::World { text } => (Relevance::Fault, world(text)),
         Act::Log { severity, text } => (Relevance::Log, log(severity, text, subjects)),
         Act::Client { text, .. } => return client(text, subjects),
+        Act::Loss { file, lsn, .. } => {
+            let in_wal = lsn.as_ref().is_some_and(|lsn| subjects.has_wal(lsn));
+            let about = in_wal || subjects.files.contains(file);
+            return about.then_some((Relevance::Fault, 84));
+        }
         Act::Disk { act, fails, .. } => {
             let (relevance, score) = disk(act, subjects)?;
             match fails {

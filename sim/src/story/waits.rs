@@ -103,6 +103,7 @@ impl Waits {
             | Act::Bytes { .. }
             | Act::Choice { .. } => {}
             Act::World { .. }
+            | Act::Loss { .. }
             | Act::Log { .. }
             | Act::Client { .. }
             | Act::Disk { .. }

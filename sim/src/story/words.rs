@@ -43,6 +43,7 @@ pub(super) fn text(event: &TraceEvent, end: &End) -> String {
         Act::World { .. }
         | Act::Log { .. }
         | Act::Client { .. }
+        | Act::Loss { .. }
         | Act::Bytes { .. }
         | Act::Connection { .. }
         | Act::Signal { .. }

@@ -2,12 +2,29 @@
 
 use super::event::{Act, DiskAct};
 use super::recorder::{Operation, Recorder, Spot};
+use crate::disk::FileLoss;
 use std::ops::Range;
 use walsim_core::base::{Fd, Geometry, Lsn, OpId};
 use walsim_core::call::{DiskDone, DiskError, DiskOp, FilePath};
 use walsim_core::wal::names::parse_segment_name;
 
 impl Recorder {
+    /// Called after a power loss, with what each file lost.
+    pub(crate) fn loses(&mut self, spot: Spot, geometry: &Geometry, losses: Vec<FileLoss>) {
+        for loss in losses {
+            let whole = loss.lost.first().zip(loss.lost.last());
+            let whole = whole.map(|(first, last)| (first.start, last.end - first.start));
+            let lsn = whole.and_then(|bytes| wal_of(geometry, &loss.file, Some(bytes)));
+            self.add(spot, || Act::Loss {
+                file: loss.file,
+                unsynced: loss.unsynced,
+                lost: loss.lost,
+                name: loss.renamed,
+                lsn,
+            });
+        }
+    }
+
     /// Called before a disk operation is issued.
     pub(crate) fn issues(
         &mut self,

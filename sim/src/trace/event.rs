@@ -22,12 +22,13 @@ pub enum Level {
 }
 
 /// The kinds of events, as named in filters and JSON.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 20] = [
     "world",
     "log",
     "client",
     "disk",
     "disk-done",
+    "loss",
     "send",
     "receive",
     "bytes",
@@ -125,6 +126,22 @@ pub enum Act {
         act: DiskAct,
         /// The result: `ok`, or the error of the operating system.
         result: String,
+    },
+    /// A power loss hit a file with unsynced bytes or an unsynced name.
+    Loss {
+        /// The file, relative to the data directory.
+        file: String,
+        /// The bytes that were not durable.
+        #[serde(serialize_with = "bytes")]
+        unsynced: Vec<Range<u64>>,
+        /// Those of them that were lost.
+        #[serde(serialize_with = "bytes")]
+        lost: Vec<Range<u64>>,
+        /// Whether the file has lost its name, or a removed file has its name again.
+        name: bool,
+        /// The WAL in the lost bytes.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "range")]
+        lsn: Option<Range<Lsn>>,
     },
     /// A machine has passed a message to the network.
     Send {
@@ -275,6 +292,7 @@ impl Act {
             Self::Client { .. } => "client",
             Self::Disk { .. } => "disk",
             Self::DiskDone { .. } => "disk-done",
+            Self::Loss { .. } => "loss",
             Self::Send { .. } => "send",
             Self::Receive { .. } => "receive",
             Self::Bytes { .. } => "bytes",
@@ -303,6 +321,7 @@ impl Act {
                 Level::Steps
             }
             Self::Client { .. }
+            | Self::Loss { .. }
             | Self::Disk { .. }
             | Self::DiskDone { .. }
             | Self::Send { .. }
@@ -332,6 +351,9 @@ impl Act {
     /// The file that the event is about.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
+        if let Self::Loss { file, .. } = self {
+            return Some(file);
+        }
         self.disk().map(|act| act.file.as_str())
     }
 
@@ -344,8 +366,15 @@ impl Act {
         if let Self::Position { from, to, .. } = self {
             return Some(*from.min(to)..*from.max(to));
         }
+        if let Self::Loss { lsn, .. } = self {
+            return lsn.clone();
+        }
         self.disk()?.lsn.clone()
     }
+}
+
+fn bytes<S: Serializer>(ranges: &[Range<u64>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(ranges.iter().map(|range| [range.start, range.end]))
 }
 
 pub(super) fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {

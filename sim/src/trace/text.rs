@@ -2,6 +2,7 @@
 
 use super::event::{Act, DiskAct, TraceEvent};
 use std::fmt::{self, Display};
+use std::ops::Range;
 
 /// The columns are event, time, node, process, and description.
 impl Display for TraceEvent {
@@ -15,6 +16,13 @@ impl Display for TraceEvent {
             self.act
         )
     }
+}
+
+/// Further ranges are not shown.
+const MOST: usize = 4;
+
+fn count(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
 }
 
 impl Display for Act {
@@ -37,6 +45,23 @@ impl Display for Act {
                     .try_for_each(|how| write!(f, ", and fails: {how}"))
             }
             Self::DiskDone { act, result } => write!(f, "{act}: {result}"),
+            Self::Loss {
+                file,
+                unsynced,
+                lost,
+                name,
+                ..
+            } => {
+                let (bytes, of) = (count(lost), count(unsynced));
+                write!(f, "power loss: {file} lost {bytes} of {of} unsynced bytes")?;
+                lost.iter().take(MOST).try_for_each(|range| {
+                    write!(f, " {}+{}", range.start, range.end - range.start)
+                })?;
+                if lost.len() > MOST {
+                    write!(f, " …")?;
+                }
+                f.write_str(if *name { ", and its name changed" } else { "" })
+            }
             Self::Send { peer, message, .. } => write!(f, "send to {peer}: {message}"),
             Self::Receive { peer, message, .. } => write!(f, "receive from {peer}: {message}"),
             Self::Bytes {

@@ -45,6 +45,7 @@ impl World {
                 self.hosts[host].conns.clear();
                 self.net.power_off(index);
                 let page = self.hosts[host].plan.settings.geometry.data_page;
+                let before = (self.recorder.is_on()).then(|| self.hosts[host].disk.clone());
                 let loss = self.hosts[host].disk.power_loss(page, &self.choices);
                 if loss.bytes > 0 {
                     self.marks.insert(Mark::PowerLossLostBytes);
@@ -53,6 +54,9 @@ impl World {
                 self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
                 self.add_to_story(Some(host), format!("power loss: {lost}"));
+                if let Some(before) = before {
+                    self.record_losses(host, &before);
+                }
                 (off_us, Gone::PowerLoss)
             }
             Doom::Crash(off_us) => {

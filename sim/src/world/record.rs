@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::choice::Key;
-use crate::disk::Ticket;
+use crate::disk::{Disk, Ticket};
 use crate::net::Traffic;
 use crate::plan::Plan;
 use crate::referee::{Answer, ClientAct};
@@ -133,6 +133,14 @@ impl World {
             let text = text.to_owned();
             self.recorder.add(spot, || Act::World { text });
         }
+    }
+
+    pub(super) fn record_losses(&mut self, host: usize, before: &Disk) {
+        let spot = self.spot(Some(host), None);
+        let state = &self.hosts[host];
+        let losses = state.disk.losses_since(before);
+        let geometry = &state.plan.settings.geometry;
+        self.recorder.loses(spot, geometry, losses);
     }
 
     /// Records a step of a node, before the effects of the step are executed.

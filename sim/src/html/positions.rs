@@ -1,0 +1,119 @@
+//! The WAL positions of the nodes over time, reduced to what a chart can show.
+
+use super::axis::Axis;
+use crate::plan::Plan;
+use crate::trace::{Act, TraceEvent};
+use std::collections::BTreeMap;
+use walsim_core::base::Lsn;
+
+/// The positions of all nodes.
+#[derive(Debug)]
+pub(super) struct Positions {
+    pub(super) axis: Axis,
+    /// For each node its series, by what they show.
+    pub(super) nodes: Vec<(String, BTreeMap<SeriesName, Series>)>,
+    /// The last receiver of each process's messages, by node and process.
+    peers: BTreeMap<(String, String), String>,
+}
+
+/// A position, and the slot or standby that it belongs to; empty for others.
+pub(super) type SeriesName = (&'static str, String);
+
+/// One position over time.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Series {
+    /// The x coordinates and values of changes, ascending in x. Of several changes at one x the
+    /// last is kept. 0 is no position.
+    pub(super) points: Vec<(i64, Lsn)>,
+    /// The last value that is a position.
+    pub(super) last: Lsn,
+}
+
+impl Positions {
+    pub(super) fn new(plan: &Plan, axis: Axis) -> Self {
+        let nodes = plan.nodes.iter();
+        let nodes = nodes.map(|node| (node.name.clone(), BTreeMap::new()));
+        Self {
+            axis,
+            nodes: nodes.collect(),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn hear(&mut self, event: &TraceEvent) {
+        let Some((_, all)) = self.nodes.iter_mut().find(|(name, _)| *name == event.node) else {
+            return;
+        };
+        let x = self.axis.x(event.at.0);
+        match &event.act {
+            Act::Position { what, of, to, .. } => {
+                // The walsenders of one standby, one after the other, share a series.
+                let of = match self.peers.get(&(event.node.clone(), of.clone())) {
+                    Some(peer) if *what != "restart_lsn" => peer.clone(),
+                    Some(_) | None => of.clone(),
+                };
+                all.entry((what, of)).or_default().add(x, *to);
+            }
+            Act::Send { peer, .. } => {
+                if let Some(process) = event.process {
+                    let key = (event.node.clone(), process.pid.to_string());
+                    self.peers.insert(key, peer.clone());
+                }
+            }
+            // The positions of a server that is down are not positions.
+            Act::World { text } if is_end(text) => {
+                all.values_mut()
+                    .for_each(|series| series.add(x, Lsn::INVALID));
+            }
+            Act::World { .. }
+            | Act::Log { .. }
+            | Act::Client { .. }
+            | Act::Disk { .. }
+            | Act::DiskDone { .. }
+            | Act::Loss { .. }
+            | Act::Receive { .. }
+            | Act::Bytes { .. }
+            | Act::Connection { .. }
+            | Act::Signal { .. }
+            | Act::Start { .. }
+            | Act::Exit { .. }
+            | Act::Transaction { .. }
+            | Act::Run { .. }
+            | Act::Latch { .. }
+            | Act::Lock { .. }
+            | Act::Wait { .. }
+            | Act::Choice { .. } => {}
+        }
+    }
+
+    /// The lowest and highest position of all nodes.
+    pub(super) fn bounds(&self) -> Option<(Lsn, Lsn)> {
+        let series = self.nodes.iter().flat_map(|(_, all)| all.values());
+        let points = series.flat_map(|series| &series.points);
+        let valid = || {
+            points
+                .clone()
+                .map(|point| point.1)
+                .filter(|lsn| lsn.is_valid())
+        };
+        valid().min().zip(valid().max())
+    }
+}
+
+/// Whether a line of the world says that a server has ended.
+pub(super) fn is_end(text: &str) -> bool {
+    text == "server stopped" || text == "all processes killed" || text.starts_with("power loss: ")
+}
+
+impl Series {
+    fn add(&mut self, x: i64, lsn: Lsn) {
+        if lsn.is_valid() {
+            self.last = lsn;
+        }
+        match self.points.last_mut() {
+            Some(last) if last.0 == x => last.1 = lsn,
+            Some(last) if last.1 == lsn => {}
+            _ => self.points.push((x, lsn)),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Runs the plan again and keeps what the page shows. A run can have millions of events, so only
+//! the last ones, those near the story, and all faults are kept.
+
+use super::Page;
+use super::axis::Axis;
+use super::positions::{Positions, is_end};
+use crate::disk::Unsynced;
+use crate::trace::{Act, Level, MessageFields, ProcessName, TraceEvent};
+use crate::world::{World, run_recorded};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use walsim_core::base::{Pid, Planted};
+use walsim_core::shmem::Role;
+
+/// The number of last events that are kept.
+const LAST: usize = 1500;
+/// Events whose numbers differ by at most this many from one of the story are kept.
+const NEAR: u64 = 30;
+/// Faults, starts and stops that are kept, from the beginning of the run.
+const WORLD: usize = 400;
+/// Lines of server logs that are kept, from the beginning of the run.
+const LOGS: usize = 200;
+/// Messages and disk operations in flight, for one pair of nodes or one process.
+const FLYING: usize = 200;
+
+/// What the page shows of a run.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// The kept events by number.
+    pub(super) events: BTreeMap<u64, TraceEvent>,
+    /// The number of events at the level `events`.
+    pub(super) total: u64,
+    /// The receipt of each message that was received, the completion of each fsync, and the
+    /// reverse.
+    pub(super) pairs: BTreeMap<u64, u64>,
+    /// All processes, by node and id.
+    pub(super) lives: BTreeMap<(String, Pid), Life>,
+    pub(super) positions: Positions,
+    /// The files with unsynced bytes at the end, by node.
+    pub(super) unsynced: Vec<(String, Vec<Unsynced>)>,
+    /// The numbers of the events of the story, in its order.
+    pub(super) story: Vec<u64>,
+}
+
+/// The life of a process, in numbers of events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Life {
+    pub(super) role: Role,
+    /// Its first event.
+    pub(super) from: u64,
+    /// The event of its end, or of the end of its server.
+    pub(super) to: Option<u64>,
+}
+
+/// A message by its nodes and text, or a disk operation by its process and file.
+type Key = (String, String, String);
+
+struct Listener<'a> {
+    record: Record,
+    last: VecDeque<TraceEvent>,
+    near: BTreeSet<u64>,
+    flying: BTreeMap<Key, VecDeque<TraceEvent>>,
+    worlds: usize,
+    logs: usize,
+    page: &'a Page<'a>,
+}
+
+impl Record {
+    pub(super) fn of(page: &Page<'_>, planted: Planted) -> Self {
+        let lines = &page.story.lines;
+        let keys = lines.iter().map(|line| line.event.at.0);
+        let axis = Axis::new(
+            keys,
+            page.outcome.sim_us,
+            super::chart::LEFT,
+            super::chart::WIDTH,
+        );
+        let mut story: Vec<u64> = lines.iter().map(|line| line.event.number).collect();
+        story.dedup();
+        let mut listener = Listener {
+            record: Self {
+                events: BTreeMap::new(),
+                total: 0,
+                pairs: BTreeMap::new(),
+                lives: BTreeMap::new(),
+                positions: Positions::new(page.plan, axis),
+                unsynced: Vec::new(),
+                story,
+            },
+            last: VecDeque::new(),
+            near: near(page),
+            flying: BTreeMap::new(),
+            worlds: 0,
+            logs: 0,
+            page,
+        };
+        run_recorded(page.plan, planted, |world, events| {
+            events.into_iter().for_each(|event| listener.hear(event));
+            if world.finished().is_some() {
+                listener.end(world);
+            }
+        });
+        let Listener {
+            mut record, last, ..
+        } = listener;
+        record
+            .events
+            .extend(last.into_iter().map(|event| (event.number, event)));
+        // The story has events of a level that the page does not show otherwise.
+        let told = page.story.lines.iter().map(|line| &line.event);
+        record
+            .events
+            .extend(told.map(|event| (event.number, event.clone())));
+        record
+    }
+}
+
+/// The numbers of the events that are kept because of the story.
+fn near(page: &Page<'_>) -> BTreeSet<u64> {
+    let mut near = BTreeSet::new();
+    for line in &page.story.lines {
+        let number = line.event.number;
+        near.extend(number.saturating_sub(NEAR)..=number + NEAR);
+        near.extend(line.repeats.map(|repeats| repeats.last_event));
+    }
+    near
+}
+
+impl Listener<'_> {
+    fn hear(&mut self, event: TraceEvent) {
+        self.record.positions.hear(&event);
+        if event.act.level() > Level::Events {
+            return;
+        }
+        self.record.total += 1;
+        self.live(&event);
+        self.pair(&event);
+        let is_early = match &event.act {
+            Act::World { .. } => take(&mut self.worlds, WORLD),
+            Act::Log { .. } => take(&mut self.logs, LOGS),
+            Act::Loss { .. } => true,
+            Act::Client { .. }
+            | Act::Disk { .. }
+            | Act::DiskDone { .. }
+            | Act::Send { .. }
+            | Act::Receive { .. }
+            | Act::Bytes { .. }
+            | Act::Connection { .. }
+            | Act::Signal { .. }
+            | Act::Start { .. }
+            | Act::Exit { .. }
+            | Act::Position { .. }
+            | Act::Transaction { .. }
+            | Act::Run { .. }
+            | Act::Latch { .. }
+            | Act::Lock { .. }
+            | Act::Wait { .. }
+            | Act::Choice { .. } => false,
+        };
+        if is_early || self.near.contains(&event.number) {
+            self.record.events.insert(event.number, event);
+            return;
+        }
+        if self.last.len() == LAST {
+            self.last.pop_front();
+        }
+        self.last.push_back(event);
+    }
+
+    /// Follows the lives of processes.
+    fn live(&mut self, event: &TraceEvent) {
+        let lives = &mut self.record.lives;
+        if let Some(ProcessName { role, pid }) = event.process {
+            let life = lives.entry((event.node.clone(), pid)).or_insert(Life {
+                role,
+                from: event.number,
+                to: None,
+            });
+            // A backend becomes a walsender.
+            life.role = role;
+            if matches!(event.act, Act::Exit { .. }) {
+                life.to = Some(event.number);
+            }
+        }
+        if let Act::World { text } = &event.act
+            && is_end(text)
+        {
+            let node = lives
+                .iter_mut()
+                .filter(|((node, _), _)| *node == event.node);
+            for (_, life) in node {
+                life.to.get_or_insert(event.number);
+            }
+        }
+    }
+
+    /// Finds the receipt of a message and the completion of an fsync.
+    fn pair(&mut self, event: &TraceEvent) {
+        match &event.act {
+            Act::Send { peer, message, .. } => {
+                self.begin(message_key(&event.node, peer, message), event);
+            }
+            Act::Receive { peer, message, .. } => {
+                self.end_of(&message_key(peer, &event.node, message), event);
+            }
+            Act::Disk { act, .. } if act.op.starts_with("fsync") => {
+                self.begin(disk_key(event, act.op, &act.file), event);
+            }
+            Act::DiskDone { act, .. } if act.op.starts_with("fsync") => {
+                self.end_of(&disk_key(event, act.op, &act.file), event);
+            }
+            Act::Connection { peer, what } if *what == "requested" => {
+                // What an old connection has not delivered yet is lost.
+                let ends = [&event.node, peer];
+                self.flying
+                    .retain(|(from, to, _), _| !(ends.contains(&from) && ends.contains(&to)));
+            }
+            Act::World { .. }
+            | Act::Log { .. }
+            | Act::Client { .. }
+            | Act::Disk { .. }
+            | Act::DiskDone { .. }
+            | Act::Loss { .. }
+            | Act::Bytes { .. }
+            | Act::Connection { .. }
+            | Act::Signal { .. }
+            | Act::Start { .. }
+            | Act::Exit { .. }
+            | Act::Position { .. }
+            | Act::Transaction { .. }
+            | Act::Run { .. }
+            | Act::Latch { .. }
+            | Act::Lock { .. }
+            | Act::Wait { .. }
+            | Act::Choice { .. } => {}
+        }
+    }
+
+    fn begin(&mut self, key: Key, event: &TraceEvent) {
+        let queue = self.flying.entry(key).or_default();
+        if queue.len() < FLYING {
+            queue.push_back(event.clone());
+        }
+    }
+
+    fn end_of(&mut self, key: &Key, event: &TraceEvent) {
+        let Some(begin) = self.flying.get_mut(key).and_then(VecDeque::pop_front) else {
+            return;
+        };
+        if self.flying.get(key).is_some_and(VecDeque::is_empty) {
+            self.flying.remove(key);
+        }
+        self.record.pairs.insert(begin.number, event.number);
+        self.record.pairs.insert(event.number, begin.number);
+        let is_told = |number| self.record.story.contains(&number);
+        if is_told(event.number) {
+            self.record.events.insert(begin.number, begin);
+        } else if is_told(begin.number) {
+            self.near.insert(event.number);
+        }
+    }
+
+    fn end(&mut self, world: &World) {
+        let nodes = self.page.plan.nodes.iter().enumerate();
+        let unsynced = nodes.map(|(host, node)| (node.name.clone(), world.disk(host).unsynced()));
+        self.record.unsynced = unsynced.collect();
+    }
+}
+
+/// Counts up to a limit.
+fn take(count: &mut usize, most: usize) -> bool {
+    *count += 1;
+    *count <= most
+}
+
+fn message_key(from: &str, to: &str, message: &MessageFields) -> Key {
+    (from.to_owned(), to.to_owned(), message.to_string())
+}
+
+fn disk_key(event: &TraceEvent, op: &str, file: &str) -> Key {
+    let process = event.process.map(|process| process.to_string());
+    (
+        event.node.clone(),
+        process.unwrap_or_default(),
+        format!("{op} {file}"),
+    )
+}

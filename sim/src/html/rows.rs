@@ -1,0 +1,123 @@
+//! Chooses the events of the space-time diagram: the story, the other ends of its messages, the
+//! faults, and what happened near them.
+
+use super::Page;
+use super::record::Record;
+use crate::trace::{Act, MessageFields, TraceEvent};
+use std::collections::BTreeSet;
+
+/// The number of rows, if the story and its messages do not need more.
+const ROWS: usize = 72;
+/// The number of faults, starts and stops that are shown besides those of the story.
+const FAULTS: usize = 24;
+/// Events whose numbers differ by at most this many are near to each other.
+const NEAR: u64 = 24;
+
+/// One event of the diagram.
+#[derive(Clone, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) event: &'a TraceEvent,
+    /// The number of the line in the story, from 1.
+    pub(super) line: Option<usize>,
+    pub(super) text: String,
+}
+
+/// The events of the diagram, in their order.
+pub(super) fn choose<'a>(page: &Page<'_>, record: &'a Record) -> Vec<Row<'a>> {
+    let mut chosen: BTreeSet<u64> = record.story.iter().copied().collect();
+    for number in &record.story {
+        chosen.extend(partner(record, *number));
+    }
+    let faults = record.events.values().rev().filter(|event| is_fault(event));
+    chosen.extend(faults.take(FAULTS).map(|event| event.number));
+    let nodes: BTreeSet<&str> = (page.story.lines.iter())
+        .map(|line| line.event.node.as_str())
+        .collect();
+    let matters = |event: &&TraceEvent| {
+        (page.story.lines.is_empty() || nodes.contains(event.node.as_str()))
+            && is_context(event, record)
+    };
+    let told = &record.story;
+    let is_near = |event: &&TraceEvent| {
+        let after = told.partition_point(|number| *number < event.number);
+        let around = [after.checked_sub(1), Some(after)].into_iter().flatten();
+        let mut around = around.filter_map(|index| told.get(index));
+        around.any(|number| number.abs_diff(event.number) <= NEAR)
+    };
+    let near = record.events.values().filter(is_near).filter(matters);
+    let last = record.events.values().rev().filter(matters);
+    for event in near.take(ROWS / 3).chain(last) {
+        if chosen.len() >= ROWS {
+            break;
+        }
+        chosen.insert(event.number);
+        chosen.extend(partner(record, event.number));
+    }
+    let events = chosen.iter().filter_map(|number| record.events.get(number));
+    events.map(|event| row(page, event)).collect()
+}
+
+fn row<'a>(page: &Page<'_>, event: &'a TraceEvent) -> Row<'a> {
+    let lines = &page.story.lines;
+    let line = lines
+        .iter()
+        .position(|line| line.event.number == event.number);
+    let text = line.map_or_else(
+        || super::text::label(event),
+        |index| lines[index].text.clone(),
+    );
+    let repeats = line.and_then(|index| lines[index].repeats);
+    let more = repeats.map_or_else(String::new, |repeats| {
+        let until = super::text::seconds(repeats.until.0);
+        format!(" (and {} more until {until})", repeats.more)
+    });
+    Row {
+        event,
+        line: line.map(|index| index + 1),
+        text: text + &more,
+    }
+}
+
+/// The other end of a message, or the completion of an fsync, if it was kept.
+fn partner(record: &Record, number: u64) -> Option<u64> {
+    let other = record.pairs.get(&number)?;
+    record.events.contains_key(other).then_some(*other)
+}
+
+fn is_fault(event: &TraceEvent) -> bool {
+    matches!(&event.act, Act::World { text } if text != "accepts connections")
+        || matches!(&event.act, Act::Loss { lost, .. } if !lost.is_empty())
+}
+
+fn is_context(event: &TraceEvent, record: &Record) -> bool {
+    match &event.act {
+        Act::Send { message, .. } | Act::Receive { message, .. } => {
+            let streams = matches!(
+                message,
+                MessageFields::XLogData { .. } | MessageFields::StandbyStatusUpdate { .. }
+            );
+            let is_receipt = matches!(event.act, Act::Receive { .. });
+            streams && (!is_receipt || partner(record, event.number).is_some())
+        }
+        Act::Disk { act, .. } => {
+            (act.op == "fsync" || act.op == "rename") && act.file.starts_with("pg_wal/")
+        }
+        Act::Exit { .. } => true,
+        Act::Log { severity, .. } => severity != "LOG",
+        Act::Client { text, .. } => text == "answered COMMIT",
+        Act::DiskDone { .. }
+        | Act::World { .. }
+        | Act::Loss { .. }
+        | Act::Bytes { .. }
+        | Act::Connection { .. }
+        | Act::Signal { .. }
+        | Act::Start { .. }
+        | Act::Position { .. }
+        | Act::Transaction { .. }
+        | Act::Run { .. }
+        | Act::Latch { .. }
+        | Act::Lock { .. }
+        | Act::Wait { .. }
+        | Act::Choice { .. } => false,
+    }
+}

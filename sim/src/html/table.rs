@@ -1,0 +1,85 @@
+//! The table of events.
+
+use super::Page;
+use super::diagram::looks;
+use super::record::Record;
+use super::text::{grouped, seconds};
+
+/// The table, ready for its template.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) rows: Vec<Row>,
+    pub(super) nodes: Vec<String>,
+    pub(super) kinds: Vec<&'static str>,
+    /// What is left out, and how to see it.
+    pub(super) note: String,
+}
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) number: u64,
+    pub(super) line: Option<usize>,
+    pub(super) time: String,
+    pub(super) node: String,
+    pub(super) process: String,
+    pub(super) kind: &'static str,
+    pub(super) class: &'static str,
+    pub(super) text: String,
+    /// Events before this one are left out.
+    pub(super) gap: bool,
+}
+
+pub(super) fn table(page: &Page<'_>, record: &Record) -> Table {
+    let line_of = |number: u64| {
+        let mut lines = page.story.lines.iter();
+        lines
+            .position(|line| line.event.number == number)
+            .map(|index| index + 1)
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    let all = record.total == u64::try_from(record.events.len()).unwrap_or(u64::MAX);
+    for event in record.events.values() {
+        let before = rows.last().map_or(0, |row| row.number);
+        rows.push(Row {
+            number: event.number,
+            line: line_of(event.number),
+            time: seconds(event.at.0),
+            node: event.node.clone(),
+            process: event
+                .process
+                .map(|process| process.to_string())
+                .unwrap_or_default(),
+            kind: event.act.kind(),
+            class: looks(event).1,
+            text: event.act.to_string(),
+            // The numbers count the events of all levels.
+            gap: !all && event.number > before + 400,
+        });
+    }
+    let mut nodes: Vec<String> = rows.iter().map(|row| row.node.clone()).collect();
+    nodes.retain(|node| !node.is_empty());
+    nodes.sort();
+    nodes.dedup();
+    let mut kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let note = if all {
+        format!(
+            "All {} events of the level “events” are here.",
+            grouped(record.total)
+        )
+    } else {
+        format!(
+            "{} of {} events of the level “events” are here: the last ones, those near the story, faults, and the first lines of the server logs.",
+            grouped(u64::try_from(rows.len()).unwrap_or(0)),
+            grouped(record.total)
+        )
+    };
+    Table {
+        rows,
+        nodes,
+        kinds,
+        note,
+    }
+}
