@@ -19,6 +19,7 @@ fn help_says_what_there_is() {
     assert_help!("help_fuzz", "fuzz");
     assert_help!("help_replay", "replay");
     assert_help!("help_trace_diff", "trace", "diff");
+    assert_help!("help_trace_export", "trace", "export");
     assert_help!("help_shrink", "shrink");
     assert_help!("help_scenarios", "scenarios");
     assert_help!("help_bugs_hunt", "bugs", "hunt");

@@ -7,6 +7,7 @@ pub mod choice;
 pub mod clock;
 pub mod disk;
 pub mod dump;
+pub mod export;
 pub mod fuzz;
 #[cfg(feature = "cli")]
 pub mod html;

@@ -6,6 +6,7 @@
 mod bench;
 mod bugs;
 mod doctor;
+mod export;
 mod fuzz;
 mod invariants;
 mod json;
@@ -68,9 +69,9 @@ enum Command {
     Bench(bench::Args),
     /// Check that this build is deterministic
     Doctor(doctor::Args),
-    /// Compare the traces of runs
+    /// Compare and export the traces of runs
     #[command(subcommand)]
-    Trace(trace_diff::Command),
+    Trace(TraceCommand),
     /// Print WAL like pg_waldump, with its options
     #[command(disable_help_flag = true)]
     Waldump {
@@ -78,6 +79,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+#[derive(Subcommand)]
+enum TraceCommand {
+    /// Show the first step in which two traces differ
+    Diff(trace_diff::Args),
+    /// Write the trace of a run for Perfetto, Mermaid or programs
+    Export(Box<export::Args>),
 }
 
 /// `println!` for results. A closed pipe (`| head`) is not an error.
@@ -115,7 +124,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Invariants(command) => invariants::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Trace(command) => trace_diff::run(&command),
+        Command::Trace(TraceCommand::Diff(args)) => trace_diff::run(&args),
+        Command::Trace(TraceCommand::Export(args)) => export::run(&args),
         Command::Waldump { args } => return waldump::run(args.into_iter()),
     };
     match outcome {

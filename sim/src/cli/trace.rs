@@ -23,29 +23,38 @@ pub(super) struct TraceArgs {
         value_enum,
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "story"
+        default_missing_value = "story",
+        group = "traced"
     )]
     pub(super) trace: Option<LevelName>,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+/// The filters of a trace.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Trace")]
+pub(super) struct Filters {
     /// Only events of this node or session
-    #[arg(long = "node", value_name = "NAME", requires = "trace")]
+    #[arg(long = "node", value_name = "NAME", requires = "traced")]
     nodes: Vec<String>,
     /// Only events of these processes, such as walsender or "walsender 1.7"
-    #[arg(long = "process", value_name = "NAME", requires = "trace")]
+    #[arg(long = "process", value_name = "NAME", requires = "traced")]
     processes: Vec<String>,
     /// Only events of this kind, such as disk or receive, whatever the level
-    #[arg(long = "kind", value_name = "KIND", requires = "trace", value_parser = kind_value)]
+    #[arg(long = "kind", value_name = "KIND", requires = "traced", value_parser = kind_value)]
     kinds: Vec<String>,
     /// Only disk operations on files whose path contains this text
-    #[arg(long = "file", value_name = "PART", requires = "trace")]
+    #[arg(long = "file", value_name = "PART", requires = "traced")]
     files: Vec<String>,
     /// Only events about WAL between these positions, such as 0/1000000..0/1002000
-    #[arg(long, value_name = "A..B", requires = "trace", value_parser = lsn_value)]
+    #[arg(long, value_name = "A..B", requires = "traced", value_parser = lsn_value)]
     lsn: Option<Range<Lsn>>,
     /// Only events from this simulated time on, such as 12.4s
-    #[arg(long, value_name = "TIME", requires = "trace", value_parser = simulated_value)]
+    #[arg(long, value_name = "TIME", requires = "traced", value_parser = simulated_value)]
     since: Option<u64>,
     /// Only 20 events before and after the event with this number
-    #[arg(long, value_name = "EVENT", requires = "trace", value_parser = count_value)]
+    #[arg(long, value_name = "EVENT", requires = "traced", value_parser = count_value)]
     around: Option<u64>,
 }
 
@@ -81,12 +90,25 @@ fn lsn_value(text: &str) -> Result<Range<Lsn>, String> {
 impl TraceArgs {
     /// The printer of events. `None` if `--trace` was not given.
     pub(super) fn printer(&self, format: Format) -> Option<Printer> {
-        let level = match self.trace? {
+        let filter = self.filters.filter(self.trace?);
+        let out = BufWriter::new(io::stdout());
+        Some(Printer {
+            filter,
+            format,
+            out,
+        })
+    }
+}
+
+impl Filters {
+    /// The filter of a trace with this level.
+    pub(super) fn filter(&self, level: LevelName) -> Filter {
+        let level = match level {
             LevelName::Story => Level::Story,
             LevelName::Events => Level::Events,
             LevelName::Steps => Level::Steps,
         };
-        let filter = Filter {
+        Filter {
             nodes: self.nodes.clone(),
             processes: self.processes.clone(),
             kinds: self.kinds.clone(),
@@ -95,13 +117,7 @@ impl TraceArgs {
             since: self.since.map(Mono),
             around: self.around.map(|number| (number, CONTEXT)),
             ..Filter::level(level)
-        };
-        let out = BufWriter::new(io::stdout());
-        Some(Printer {
-            filter,
-            format,
-            out,
-        })
+        }
     }
 }
 

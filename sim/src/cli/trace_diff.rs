@@ -16,12 +16,6 @@ use walsim::trace::{Compared, Difference, TraceEvent};
 use walsim::world::RecordedRun;
 use walsim_core::base::{Bug, Planted};
 
-#[derive(clap::Subcommand)]
-pub(super) enum Command {
-    /// Show the first step in which two traces differ
-    Diff(Args),
-}
-
 const HELP: &str = "\
 A trace is a file that `walsim replay --trace=steps --format json` has written, or the run of a seed or
 plan file. The lines of A begin with -, the lines of B with +, and the equal lines before them with a space.
@@ -42,8 +36,7 @@ pub(super) struct Args {
     bug: Option<Bug>,
 }
 
-pub(super) fn run(command: &Command) -> Outcome {
-    let Command::Diff(args) = command;
+pub(super) fn run(args: &Args) -> Outcome {
     let planted = planted(args.bug)?;
     let (one, other) = (rows(&args.one, planted)?, rows(&args.other, planted)?);
     let compared = pool::simulate(|| {

@@ -121,6 +121,18 @@ impl MessageFields {
         Self::Other { name, text }
     }
 
+    /// The name of the message in the protocol documentation.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::XLogData { .. } => "XLogData",
+            Self::Keepalive { .. } => "Keepalive",
+            Self::StandbyStatusUpdate { .. } => "StandbyStatusUpdate",
+            Self::HotStandbyFeedback { .. } => "HotStandbyFeedback",
+            Self::Other { name, .. } => name,
+        }
+    }
+
     /// The WAL that the message contains or names.
     #[must_use]
     pub fn lsn(&self) -> Option<Range<Lsn>> {
