@@ -25,6 +25,7 @@ const ABOUT: About = About {
         "The startup process does other work while it reads WAL that an earlier walreceiver has \
          flushed. It also does other work while it waits for the end of a walreceiver that it has \
          stopped.",
+        "If a reload has changed the setting between these ends, the shortest interval applies.",
         "After a start or a crash restart, the check counts walreceivers from zero.",
     ],
     source: "When all sources of WAL have failed, WaitForWALToBecomeAvailable waits until \
@@ -51,8 +52,16 @@ struct Ends {
     /// The value of `walrcv.starts`, which counts started walreceivers, when the last walreceiver
     /// ended.
     starts: u32,
-    /// The times at which walreceivers ended, by monotonic time and by the wall clock.
-    ends: Vec<(Mono, TimestampTz)>,
+    ends: Vec<End>,
+}
+
+/// The end of a walreceiver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct End {
+    at: Mono,
+    wall: TimestampTz,
+    /// `wal_retrieve_retry_interval` at this time, in milliseconds.
+    interval_ms: u32,
 }
 
 impl Check for Effort {
@@ -73,12 +82,15 @@ impl Check for Effort {
         if !ends.ended(step.site.boot, shmem) || !awaited(step) {
             return Ok(());
         }
-        ends.count(step.site.now, step.clock.wall);
-        let interval_ms = shmem.settings.wal_retrieve_retry_interval_ms;
+        ends.count(End {
+            at: step.site.now,
+            wall: step.clock.wall,
+            interval_ms: shmem.settings.wal_retrieve_retry_interval_ms,
+        });
         let Some((mono_us, wall_us)) = ends.span() else {
             return Ok(());
         };
-        let interval_us = u64::from(interval_ms) * 1000;
+        let interval_us = ends.shortest_interval_us();
         // Clocks of nodes drift.
         let least = interval_us - interval_us / 100;
         if mono_us >= least || u64::try_from(wall_us).is_ok_and(|wall| wall >= least) {
@@ -119,11 +131,18 @@ impl Ends {
         another
     }
 
-    fn count(&mut self, now: Mono, wall: TimestampTz) {
+    fn count(&mut self, end: End) {
         if self.ends.len() > LEGAL {
             self.ends.remove(0);
         }
-        self.ends.push((now, wall));
+        self.ends.push(end);
+    }
+
+    /// The shortest `wal_retrieve_retry_interval` at any of these ends, in microseconds. A reload
+    /// can change the setting between two ends.
+    fn shortest_interval_us(&self) -> u64 {
+        let intervals = self.ends.iter().map(|end| end.interval_ms);
+        u64::from(intervals.min().unwrap_or_default()) * 1000
     }
 
     /// The time from the first to the last recorded end of a walreceiver, by both clocks. `None` if
@@ -131,7 +150,7 @@ impl Ends {
     fn span(&self) -> Option<(u64, i64)> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let enough = self.ends.len() > LEGAL;
-        enough.then(|| (last.0 - first.0, last.1 - first.1))
+        enough.then(|| (last.at - first.at, last.wall - first.wall))
     }
 }
 
@@ -147,7 +166,11 @@ mod tests {
             shmem.walrcv.starts = starts;
             shmem.recovery.last_replayed_end = Lsn(replayed);
             if ends.ended(1, &shmem) {
-                ends.count(Mono(ms * 1000), TimestampTz(7000));
+                ends.count(End {
+                    at: Mono(ms * 1000),
+                    wall: TimestampTz(7000),
+                    interval_ms: 100,
+                });
             }
             ends.span()
         };
@@ -162,5 +185,25 @@ mod tests {
             assert_eq!(end(starts, 10, 62), None);
         }
         assert_eq!(end(1, 10, 63), None, "a crash restart");
+    }
+
+    /// The standby pauses for the interval that is set when the pause begins.
+    #[test]
+    fn a_reload_between_two_ends_does_not_lengthen_the_pauses_before_it() {
+        let mut ends = Ends::default();
+        let mut shortest = |interval_ms| {
+            ends.count(End {
+                at: Mono(0),
+                wall: TimestampTz(0),
+                interval_ms,
+            });
+            ends.shortest_interval_us()
+        };
+        assert_eq!(shortest(200), 200_000);
+        for _ in 0..LEGAL {
+            assert_eq!(shortest(5000), 200_000);
+        }
+        assert_eq!(shortest(5000), 5_000_000, "the first end is forgotten");
+        assert_eq!(shortest(100), 100_000);
     }
 }
