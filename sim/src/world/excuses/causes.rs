@@ -4,7 +4,7 @@
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
-use walsim_core::call::{Exit, FilePath, LogEvent, Message, Severity, SlotMessage};
+use walsim_core::call::{Exit, FilePath, LogEvent, Message, Severity};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Invalidation, Role};
 use walsim_core::wal::names::parse_segment_name;
@@ -151,16 +151,43 @@ impl World {
             || slot.is_some_and(|slot| known.is_given_up(host, slot, restart_lsn))
     }
 
-    /// The position in shared memory that a slot had before it was invalidated. `None` unless this
-    /// process owns the slot.
-    fn invalidated_at(&self, host: usize, pid: Pid, name: &str) -> Option<Lsn> {
-        let slots = &self.hosts[host].node.as_ref()?.view().shmem().slots;
-        let slot = &slots.slots[slots.find(name)?];
-        match slot.invalidated? {
-            Invalidation::WalRemoved(restart_lsn) if slot.active_pid == Some(pid) => {
-                Some(restart_lsn)
+    /// Whether this process owns a slot that is invalidated in shared memory.
+    fn has_invalidated(&self, host: usize, pid: Pid, name: &str) -> bool {
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
+        let slots = &node.view().shmem().slots;
+        let slot = slots.find(name).map(|slot| &slots.slots[slot]);
+        slot.is_some_and(|slot| slot.invalidated.is_some() && slot.active_pid == Some(pid))
+    }
+
+    /// Called when a step has created, moved, dropped or invalidated slots. Judges each new
+    /// invalidation. The server may die before it logs the invalidation that it has saved.
+    pub(in crate::world) fn note_invalidations(&mut self, host: usize) {
+        let Some(node) = &self.hosts[host].node else {
+            return;
+        };
+        let slots = node.view().shmem().slots.slots.iter();
+        let slots: Vec<_> = slots
+            .filter(|slot| slot.in_use)
+            .map(|slot| (slot.name.clone(), slot.invalidated))
+            .collect();
+        for (name, invalidated) in slots {
+            let key = (host, name);
+            match invalidated {
+                None => {
+                    self.causes.invalidated.remove(&key);
+                }
+                Some(_) if self.causes.invalidated.contains_key(&key) => {}
+                Some(Invalidation::WalRemoved(restart_lsn)) => {
+                    let right =
+                        restart_lsn.is_valid() && self.may_invalidate(host, &key.1, restart_lsn);
+                    self.causes.invalidated.insert(key, right);
+                }
+                Some(Invalidation::Other(_)) => {
+                    self.causes.invalidated.insert(key, false);
+                }
             }
-            Invalidation::WalRemoved(_) | Invalidation::Other(_) => None,
         }
     }
 
@@ -173,13 +200,6 @@ impl World {
         event: &LogEvent,
     ) {
         match (role, &event.message) {
-            (
-                Role::Checkpointer | Role::Startup,
-                Message::Slot(SlotMessage::Invalidating { name, excess, .. }),
-            ) => {
-                let right = self.may_invalidate(host, name, excess.restart_lsn);
-                self.causes.invalidated.insert((host, name.clone()), right);
-            }
             (Role::WalReceiver, Message::StartedStreaming(start, _)) => {
                 let Some(node) = &self.hosts[host].node else {
                     return;
@@ -196,14 +216,11 @@ impl World {
             {
                 let in_slots = path.as_str().strip_prefix("pg_replslot/");
                 if let Some((name, _)) = in_slots.and_then(|path| path.split_once('/'))
-                    && let Some(restart_lsn) = self.invalidated_at(host, pid, name)
+                    && self.has_invalidated(host, pid, name)
                 {
                     // The checkpointer logs an invalidation only after saving the slot, so this
                     // invalidation was not saved.
-                    let right = self.may_invalidate(host, name, restart_lsn);
-                    let key = (host, name.to_owned());
-                    self.causes.invalidated.insert(key.clone(), right);
-                    self.causes.kept.insert(key, pid);
+                    self.causes.kept.insert((host, name.to_owned()), pid);
                 }
             }
             (Role::Checkpointer, Message::Checkpoint("complete") | Message::RestartPoint(_)) => {
