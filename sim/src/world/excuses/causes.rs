@@ -9,13 +9,23 @@ use walsim_core::node::PmState;
 use walsim_core::shmem::{Invalidation, Role};
 use walsim_core::wal::names::parse_segment_name;
 
+/// The last invalidation of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Invalidated {
+    /// Whether the invalidation was legal.
+    right: bool,
+    /// Whether the slot is still invalid. A crash makes the slot valid again if the server had not
+    /// saved the invalidation.
+    lasts: bool,
+}
+
 /// The recorded events. The first number in a key is the host.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Causes {
     /// Slots for which an operator has sent a drop since the slot was last created.
     dropped: BTreeSet<(usize, String)>,
-    /// Slots that were invalidated. True if the invalidation was legal.
-    invalidated: BTreeMap<(usize, String), bool>,
+    /// The last invalidation of each slot.
+    invalidated: BTreeMap<(usize, String), Invalidated>,
     /// Slots that a checkpointer failed to save when it invalidated them. The checkpointer owns
     /// such a slot until it exits.
     kept: BTreeMap<(usize, String), Pid>,
@@ -67,7 +77,8 @@ impl Causes {
     }
 
     pub(super) fn was_rightly_invalidated(&self, host: usize, slot: &str) -> bool {
-        self.invalidated.get(&(host, slot.to_owned())) == Some(&true)
+        let known = self.invalidated.get(&(host, slot.to_owned()));
+        known.is_some_and(|known| known.right)
     }
 
     pub(super) fn is_kept(&self, host: usize, slot: &str) -> bool {
@@ -174,18 +185,23 @@ impl World {
             .collect();
         for (name, invalidated) in slots {
             let key = (host, name);
+            let known = self.causes.invalidated.get_mut(&key);
             match invalidated {
                 None => {
-                    self.causes.invalidated.remove(&key);
+                    if let Some(known) = known {
+                        known.lasts = false;
+                    }
                 }
-                Some(_) if self.causes.invalidated.contains_key(&key) => {}
-                Some(Invalidation::WalRemoved(restart_lsn)) => {
-                    let right =
-                        restart_lsn.is_valid() && self.may_invalidate(host, &key.1, restart_lsn);
-                    self.causes.invalidated.insert(key, right);
-                }
-                Some(Invalidation::Other(_)) => {
-                    self.causes.invalidated.insert(key, false);
+                Some(_) if known.is_some_and(|known| known.lasts) => {}
+                Some(invalidation) => {
+                    let right = match invalidation {
+                        Invalidation::WalRemoved(restart_lsn) if restart_lsn.is_valid() => {
+                            self.may_invalidate(host, &key.1, restart_lsn)
+                        }
+                        Invalidation::WalRemoved(_) | Invalidation::Other(_) => false,
+                    };
+                    let invalidated = Invalidated { right, lasts: true };
+                    self.causes.invalidated.insert(key, invalidated);
                 }
             }
         }
@@ -265,8 +281,10 @@ mod tests {
     fn an_unjustified_invalidation_is_no_cause() {
         let mut causes = Causes::default();
         let of = |name: &str| (0, name.to_owned());
-        causes.invalidated.insert(of("right"), true);
-        causes.invalidated.insert(of("wrong"), false);
+        for (slot, right) in [("right", true), ("wrong", false)] {
+            let invalidated = Invalidated { right, lasts: true };
+            causes.invalidated.insert(of(slot), invalidated);
+        }
         assert!(causes.was_rightly_invalidated(0, "right"));
         assert!(!causes.was_rightly_invalidated(0, "wrong"));
         assert!(!causes.was_rightly_invalidated(0, "other"));
