@@ -590,9 +590,7 @@ impl World {
         };
         let ruling = self.referee.step(&step);
         self.marks.extend(self.referee.marks());
-        if self.referee.known().slots_moved(host) {
-            self.note_invalidations(host);
-        }
+        self.note_invalidations(host);
         self.judge(ruling);
     }
 }

@@ -172,9 +172,12 @@ impl World {
         slot.is_some_and(|slot| slot.invalidated.is_some() && slot.active_pid == Some(pid))
     }
 
-    /// Called when a step has created, moved, dropped or invalidated slots. Judges each new
-    /// invalidation. The server may die before it logs the invalidation that it has saved.
+    /// Called after every step of a server. Judges each new invalidation of a slot. The server may
+    /// die before it logs an invalidation that it has saved.
     pub(in crate::world) fn note_invalidations(&mut self, host: usize) {
+        if !self.referee.known().slots_moved(host) {
+            return;
+        }
         let Some(node) = &self.hosts[host].node else {
             return;
         };
