@@ -14,6 +14,7 @@ mod samples;
 use main_data::main_data_again;
 use samples::{Listed, Slice};
 use std::fs;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, TimelineId};
@@ -46,7 +47,8 @@ fn text(name: &str) -> String {
 /// Decompresses a file with `xz`.
 fn unpacked(name: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    lzma_rs::xz_decompress(&mut &file(name)[..], &mut out).expect("a whole file");
+    let mut reader = xz4rust::XzReader::new(Cursor::new(file(name)));
+    reader.read_to_end(&mut out).expect("a whole file");
     out
 }
 
