@@ -137,8 +137,8 @@ fn dirty_pages(cx: &Cx<'_>) -> VecDeque<(BufTag, BufId)> {
 /// `ProcessSyncRequests`: fsyncs all files that were written before it began, and the directories
 /// of these files. A file that is written later is fsynced by the next call.
 ///
-/// PostgreSQL does not fsync the directories, because on its file systems an fsync of a new file
-/// also makes its name durable.
+/// PostgreSQL does not fsync the directories. It relies on file systems on which the fsync of a new
+/// file also makes the name of the file durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ProcessSyncRequests {
     todo: Option<VecDeque<FilePath>>,

@@ -10,8 +10,8 @@ use walsim_core::base::{Lsn, Xid};
 const ABOUT: About = About {
     code: "CLOG",
     promise: Promise::Safety,
-    statement: "A transaction is marked as committed on disk only after its commit record is \
-              durable on the same node.",
+    statement: "On a node's disk, pg_xact shows a transaction as committed only after the commit \
+              record of the transaction is durable on that node.",
     details: "The check runs when a node writes a page of commit statuses. For each transaction \
               that the page marks as committed, the commit record must be durable in the WAL of \
               this node.",

@@ -17,10 +17,11 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "A transaction that a node acknowledged as committed is still committed after each \
               later recovery of that node.",
-    details: "The check runs when a primary accepts connections after a start. The status of each \
-              acknowledged transaction must be committed. No transaction ID from before the start \
-              may be assigned again. At the end of the run every acknowledged transaction must be \
-              committed on all nodes. Clients also read back rows that they have committed.",
+    details: "The check runs when a primary accepts connections after a start. In pg_xact \
+              of this primary, each transaction that it has acknowledged must be committed. The \
+              primary must not assign a transaction ID from before the start again. At the end of \
+              the run, each acknowledged transaction must be committed on all nodes. If a client \
+              reads a row that it has committed, it must find the row.",
     notes: &[
         "A commit is acknowledged when the client receives the answer to COMMIT.",
         "A COMMIT whose answer contains a warning does not count as acknowledged. A COMMIT with \

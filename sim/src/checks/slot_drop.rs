@@ -16,9 +16,9 @@ const ABOUT: About = About {
               at the end of its session.",
     details: "The check runs when a slot's entry in shared memory is freed. A persistent slot may \
               be freed only while a client waits for the answer to pg_drop_replication_slot. A \
-              temporary slot may also be freed by its owner. The check also runs when a server \
-              accepts connections: every persistent slot that no client has asked to drop must \
-              still exist.",
+              temporary slot may also be freed by its owner. The check also runs when a server has \
+              started and is ready for connections: every persistent slot that no client has asked \
+              to drop must still exist.",
     notes: &[
         "Only a backend or a walsender may free an entry.",
         "A slot may or may not exist if its creation or drop was requested but not answered.",

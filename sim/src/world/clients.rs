@@ -84,7 +84,7 @@ impl World {
         self.ask(node, statement);
     }
 
-    /// Sends a statement of the operator to a node, at any time of the run.
+    /// Sends a statement of the operator to a node.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
         self.add_to_story(Some(node), format!("operator: {statement}"));
