@@ -20,8 +20,8 @@ const ABOUT: About = About {
     statement: "Two copies of a data page that have the same LSN have the same contents, also on \
               different nodes.",
     details: "The check runs when a process changes a page and when a process writes a page to a \
-              file. All copies with the same LSN must have the same contents; the check compares \
-              hashes. At the end of the run, every page of a standby must have the LSN and the \
+              file. If a page had the same LSN before, on any node, it must have the same contents \
+              now. The check compares hashes. At the end of the run, every page of a standby must have the LSN and the \
               contents of the primary's page.",
     notes: &[
         "The hash does not cover the LSN, the checksum and the unused space (hole) of a page.",

@@ -22,7 +22,7 @@ struct Invalidated {
 /// The recorded events. The first number in a key is the host.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(in crate::world) struct Causes {
-    /// Slots for which an operator has sent a drop since the slot was last created.
+    /// Slots that an operator has asked a server to drop since the slot was last created.
     dropped: BTreeSet<(usize, String)>,
     /// The last invalidation of each slot.
     invalidated: BTreeMap<(usize, String), Invalidated>,
