@@ -120,9 +120,9 @@ fn a_found_bug_becomes_a_small_file() {
     let head: Vec<&str> = text.lines().take_while(|l| l.starts_with('#')).collect();
     let head = head.join("\n");
     for word in [
-        "# SEND is violated: A walsender does not send WAL",
+        "# SEND is violated: A walsender sends only WAL",
         "durable on its disk",
-        "# last events:",
+        "# what led to it:",
         "walsim replay kept.toml --bug walsender-sends-unflushed",
     ] {
         assert!(head.contains(word), "{word} is not in\n{head}");

@@ -368,8 +368,8 @@ impl XLogInsert {
         true
     }
 
-    /// The result for an XLOG_SWITCH record. The reserved range extends to the end of the segment, but
-    /// the returned `end` is the end of the record.
+    /// The result for an XLOG_SWITCH record. The reserved range extends to the end of the segment,
+    /// but the returned `end` is the end of the record.
     fn switched(&self, cx: &Cx<'_>) -> Inserted {
         let geometry = &cx.shmem.settings.geometry;
         let Inserted { start, end } = self.reserved;
