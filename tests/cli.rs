@@ -317,6 +317,48 @@ fn a_trace_is_json_too() {
     }
 }
 
+/// `WALSIM_LOG` prints events on stderr and changes nothing else.
+#[test]
+fn events_are_logged_on_request() {
+    let run = |filter: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_walsim"))
+            .args(["replay", "9", "--until", "4s"])
+            .env("WALSIM_LOG", filter)
+            .current_dir(folder())
+            .output()
+            .expect("the command starts")
+    };
+    let (plain, logged) = (
+        walsim(&["replay", "9", "--until", "4s"]),
+        run("walsim=info"),
+    );
+    assert_eq!(stdout(&plain), stdout(&logged));
+    let text = stderr(&logged);
+    let started = text.lines().find(|line| {
+        line.contains("starting PostgreSQL") || line.contains("database system is ready")
+    });
+    let started = started.unwrap_or_else(|| panic!("no log line in {text}"));
+    for part in [
+        "run{seed=0x9}",
+        "server{node=",
+        "start=1",
+        "walsim::log: ",
+        "at_us=",
+    ] {
+        assert!(started.contains(part), "{part} is not in {started}");
+    }
+    assert!(text.contains(" walsim::world: "), "{text}");
+    assert_eq!(text, stderr(&run("walsim=info")), "the same text each time");
+    assert!(!stderr(&run("walsim::world=info")).contains("walsim::log"));
+    let refused = run("walsim=loud");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("WALSIM_LOG"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
 /// A filter with an invalid value is an error, and the error lists the valid values.
 #[test]
 fn a_filter_that_makes_no_sense_is_refused() {

@@ -10,6 +10,7 @@ mod export;
 mod fuzz;
 mod invariants;
 mod json;
+mod log;
 mod os;
 mod output;
 mod pages;
@@ -115,7 +116,12 @@ pub(crate) fn main() -> ExitCode {
     if args.next().is_some_and(|command| command == "waldump") {
         return waldump::run(args);
     }
-    let outcome = match Cli::parse().command {
+    let cli = Cli::parse();
+    if let Err(refusal) = log::subscribe() {
+        refusal.print();
+        return ExitCode::from(2);
+    }
+    let outcome = match cli.command {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Shrink(args) => shrink::run(&args),

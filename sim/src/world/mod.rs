@@ -12,6 +12,7 @@ mod quiescence;
 mod rebuild;
 mod record;
 mod session;
+mod spans;
 mod verdict;
 
 pub use crate::referee::{Row, Violation};
@@ -30,6 +31,7 @@ use crate::trace::{ProcessName, Recorder, RunHash};
 use clients::Clients;
 use effects::is_segment;
 use host::{Host, hosts};
+use spans::Spans;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
@@ -86,6 +88,7 @@ pub struct World {
     referee: Referee,
     trace: RunHash,
     recorder: Recorder,
+    spans: Spans,
     marks: MarkSet,
     faults: u64,
     /// The fault rows that took effect.
@@ -229,6 +232,7 @@ impl World {
             referee: Referee::new(plan, audit, checks),
             trace: RunHash::default(),
             recorder: Recorder::default(),
+            spans: Spans::new(plan),
             marks: MarkSet::default(),
             faults: 0,
             struck_rows: BTreeSet::new(),
@@ -409,40 +413,16 @@ impl World {
         self.queue.insert((at, self.queued), event);
     }
 
-    /// Adds a line to the story and to the trace.
-    fn add_to_story(&mut self, host: Option<usize>, text: impl Into<String>) {
-        let text = text.into();
-        self.record_world(host, &text);
-        self.push_story_line(host, text);
-    }
-
-    /// Adds a line to the story, but not to the trace.
-    fn push_story_line(&mut self, host: Option<usize>, text: String) {
-        let node = host
-            .map(|host| self.hosts[host].plan.name.clone())
-            .unwrap_or_default();
-        let line = StoryLine {
-            at: self.now,
-            node,
-            text,
-        };
-        tracing::debug!(at = %line.at, node = %line.node, "{}", line.text);
-        if self.story.len() == STORY {
-            self.story.pop_front();
-        }
-        self.story.push_back(line);
-    }
-
     fn violated(&mut self, mut violation: Violation) {
         if let Some((host, Some((pid, role)))) = self.driven
             && self.hosts[host].plan.name == violation.node
         {
             violation.process = Some(ProcessName { role, pid });
         }
-        self.add_to_story(
-            None,
-            format!("{} violated: {}", violation.code, violation.message),
-        );
+        let text = format!("{} violated: {}", violation.code, violation.message);
+        self.record_world(None, &text);
+        self.spans.violation(&violation);
+        self.push_story_line(None, text);
         self.verdict
             .get_or_insert(match self.referee.promise_of(violation.code) {
                 Promise::Liveness => Verdict::NoConvergence(violation),
@@ -499,6 +479,8 @@ impl World {
         ));
         host_state.boot(self.now, seed, self.planted, &self.choices);
         let index = host_state.index;
+        let name = &host_state.plan.name;
+        self.spans.starts(host, name, host_state.incarnation);
         self.net.power_on(self.now, index, &self.choices);
         self.net.listen(index, Some(PORT));
         self.server_event(host, ServerAct::Booted);
@@ -549,6 +531,7 @@ impl World {
         let ruling = self.referee.server(&event);
         if matches!(act, ServerAct::Gone(_)) {
             self.recorder.forget_server(host);
+            self.spans.stops(host);
         }
         self.judge(ruling);
     }

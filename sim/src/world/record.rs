@@ -168,6 +168,9 @@ impl World {
         pid: Pid,
         effect: &Effect,
     ) {
+        if let Effect::Log(event) = effect {
+            self.spans.log(host, self.now, pid, event);
+        }
         if !self.recorder.is_on() {
             return;
         }
