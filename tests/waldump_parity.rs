@@ -271,8 +271,8 @@ fn wal_agrees(bin: &Path, data: &Path, (first, end): (Lsn, Lsn), ours: &[Listed]
         let at = at.split(':').next().expect("split gives one at least");
         assert_eq!(at, end.to_string(), "{place}: {errors}");
     } else {
-        // The segment in which WAL ends. If the last record fills its segment, this is the next
-        // segment.
+        // The error names the segment in which WAL ends, or the next segment if the last record
+        // fills its segment.
         let geometry = Geometry::STOCK;
         let SegmentNo(number) = geometry.segment_of(end);
         let names =

@@ -14,11 +14,10 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "Each WAL record's xl_prev points to the previous record, and a server writes no \
               record after its shutdown checkpoint.",
-    details: "The check runs for every record that a node flushes: xl_prev must be the start of \
-              the previous record. After the checkpoint of a shutdown, the server must not insert \
-              another record until its next start. Recovery can end in the middle of a WAL page. \
-              When the server writes that page for the first time, all bytes past the insert \
-              position must be zero.",
+    details: "For every record that a node flushes, xl_prev must be the start of the previous \
+              record. After the checkpoint of a shutdown, the server must not insert another record \
+              until its next start. If recovery ends in the middle of a WAL page, the first write \
+              of this page after recovery must contain only zeros past the insert position.",
     notes: &[
         "The last record before the flush position may be incomplete.",
         "Crash recovery can abort an incomplete record. The next record is then \

@@ -17,11 +17,11 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "A transaction that a node acknowledged as committed is still committed after each \
               later recovery of that node.",
-    details: "The check runs when a primary accepts connections after a start. In pg_xact \
-              of this primary, each transaction that it has acknowledged must be committed. The \
-              primary must not assign a transaction ID from before the start again. At the end of \
-              the run, each acknowledged transaction must be committed on all nodes. If a client \
-              reads a row that it has committed, it must find the row.",
+    details: "When a primary accepts connections after a start, its pg_xact must show each \
+              transaction that it has acknowledged as committed. The primary must not reuse a \
+              transaction ID that it assigned before the start. At the end of the run, each \
+              acknowledged transaction must be committed on all nodes. If a client reads a row that \
+              the client has committed, the read must find the row.",
     notes: &[
         "A commit is acknowledged when the client receives the answer to COMMIT.",
         "A COMMIT whose answer contains a warning does not count as acknowledged. A COMMIT with \

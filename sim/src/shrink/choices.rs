@@ -21,8 +21,9 @@ const BORING: [(&str, u64); 7] = [
 /// How many other seeds are tried.
 const SEEDS: u64 = 8;
 
-/// Pins each kind of choice to one value. Keeps the pin if the run changes and still fails. Then
-/// removes every pin that makes no difference to the run.
+/// Tries to pin each kind of choice to one value. Keeps the pin if the run changes and still fails.
+/// A later pin can make an earlier pin useless. Therefore removes at the end every pin without
+/// which the run stays the same.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
     for (kind, value) in BORING {
         if search.best.pins.contains_key(kind) {

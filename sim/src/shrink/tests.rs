@@ -225,8 +225,8 @@ fn another_way_down_may_reach_more() {
 #[test]
 fn a_pin_that_decides_nothing_is_no_line_of_the_file() {
     let plan = generate(Profile::Default, 1);
-    // Plans with equal hashes count as the same run. Here only the pin of `disk.loss` changes the
-    // hash.
+    // Two plans count as equal if their runs have the same hash. In this test the hash of a run
+    // depends only on the pin of `disk.loss`.
     let failed = |plan: &Plan| Failed {
         at_us: None,
         hash: plan.pins.get("disk.loss").copied().unwrap_or(9),
