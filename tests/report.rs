@@ -50,7 +50,6 @@ fn a_failure_report_tells_what_to_do_next() {
         segments: 4,
         faults: 1,
         idle_faults: Vec::new(),
-        story: Vec::new(),
     };
     let mut story = Story {
         lines: vec![

@@ -261,7 +261,6 @@ mod tests {
             faults: 0,
             excuses: Excuses::default(),
             idle_faults: Vec::new(),
-            story: Vec::new(),
         };
         Ran {
             seed,

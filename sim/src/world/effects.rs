@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use walsim_core::base::{ConnId, Fd, Mark, Mono, OpId, Pid};
 use walsim_core::call::{
-    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, Severity, SlotMessage,
+    DiskOp, Effect, Effects, Exit, FilePath, Input, Message, NetEvent, NetOp, SlotMessage,
 };
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
@@ -98,9 +98,6 @@ impl World {
                         && self.dropped_slots.contains(&(host, name.clone()))
                     {
                         self.marks.insert(Mark::SlotDroppedUnderStandby);
-                    }
-                    if event.severity > Severity::Log || self.quiescence.is_none() {
-                        self.push_story_line(Some(host), event.to_string());
                     }
                 }
                 Effect::Exit(exit) => self.process_ended(host, *pid, exit),

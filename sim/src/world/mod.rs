@@ -19,7 +19,7 @@ pub use crate::referee::{Row, Violation};
 pub use excuses::{Excuse, ExcuseCounts, Excuses, Forced, Part};
 pub use record::RecordedRun;
 pub(crate) use record::run_recorded;
-pub use verdict::{Outcome, STUCK, StoryLine, Verdict};
+pub use verdict::{Outcome, STUCK, Verdict};
 
 use crate::checks::built_in;
 use crate::choice::{Choices, collected};
@@ -32,15 +32,13 @@ use clients::Clients;
 use effects::is_segment;
 use host::{Host, hosts};
 use spans::Spans;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use walsim_core::base::{MarkSet, Mono, OpId, Pid, Planted, SegmentNo};
 use walsim_core::call::{Effects, FilePath, Input, Machine};
 use walsim_core::node::Node;
 use walsim_core::shmem::Role;
 
-/// The story of a run lists its main events. This many lines of the story are kept.
-const STORY: usize = 60;
 /// The maximum number of steps at one simulated time. A run that exceeds this limit is stuck,
 /// because its time does not advance. A server that clients keep busy does not reach the limit.
 const STEPS_PER_INSTANT: u64 = 1_000_000;
@@ -113,7 +111,6 @@ pub struct World {
     excuses: Excuses,
     forced: Option<Forced>,
     verdict: Option<Verdict>,
-    story: VecDeque<StoryLine>,
     /// The effects of the last step. They are kept only to reuse the memory.
     effects: Effects,
     /// The node that is making a step, and the process that runs.
@@ -247,7 +244,6 @@ impl World {
             excuses: Excuses::default(),
             forced: None,
             verdict: None,
-            story: VecDeque::new(),
             effects: Effects::default(),
             driven: None,
         };
@@ -376,11 +372,6 @@ impl World {
         self.marks
     }
 
-    /// The last lines of the story of the run.
-    pub fn story(&self) -> impl Iterator<Item = &StoryLine> {
-        self.story.iter()
-    }
-
     /// The outcome of the run.
     ///
     /// # Panics
@@ -404,7 +395,6 @@ impl World {
             idle_faults: (0..self.plan.faults.len())
                 .filter(|row| !self.struck_rows.contains(row))
                 .collect(),
-            story: self.story.iter().cloned().collect(),
         }
     }
 
@@ -422,7 +412,6 @@ impl World {
         let text = format!("{} violated: {}", violation.code, violation.message);
         self.record_world(None, &text);
         self.spans.violation(&violation);
-        self.push_story_line(None, text);
         self.verdict
             .get_or_insert(match self.referee.promise_of(violation.code) {
                 Promise::Liveness => Verdict::NoConvergence(violation),

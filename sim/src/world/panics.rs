@@ -74,7 +74,6 @@ impl Panicked {
             faults: 0,
             excuses: Excuses::default(),
             idle_faults: Vec::new(),
-            story: world.map_or_else(Vec::new, |world| world.story().cloned().collect()),
         }
     }
 }

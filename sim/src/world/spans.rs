@@ -4,7 +4,7 @@
 //! of operators, log lines and violations are events. Nothing here influences a run. Without a
 //! subscriber, the cost of an event is one comparison.
 
-use super::{STORY, StoryLine, World};
+use super::World;
 use crate::plan::{Plan, show_seed};
 use crate::referee::Violation;
 use std::hash::{Hash, Hasher};
@@ -84,28 +84,11 @@ impl Spans {
 }
 
 impl World {
-    /// Adds a line to the story and to the trace.
+    /// Adds a main event of the run to the trace and to the events of `tracing`.
     pub(super) fn add_to_story(&mut self, host: Option<usize>, text: impl Into<String>) {
         let text = text.into();
         self.record_world(host, &text);
         let named = host.map(|host| (host, self.hosts[host].plan.name.as_str()));
         self.spans.world(named, self.now, &text);
-        self.push_story_line(host, text);
-    }
-
-    /// Adds a line to the story, but not to the trace.
-    pub(super) fn push_story_line(&mut self, host: Option<usize>, text: String) {
-        let node = host
-            .map(|host| self.hosts[host].plan.name.clone())
-            .unwrap_or_default();
-        let line = StoryLine {
-            at: self.now,
-            node,
-            text,
-        };
-        if self.story.len() == STORY {
-            self.story.pop_front();
-        }
-        self.story.push_back(line);
     }
 }

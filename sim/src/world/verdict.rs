@@ -48,17 +48,6 @@ impl Verdict {
     }
 }
 
-/// One line of the story of a run. The story lists the main events.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct StoryLine {
-    /// The time.
-    pub at: Mono,
-    /// The node. Empty for an event of the world.
-    pub node: String,
-    /// The event.
-    pub text: String,
-}
-
 /// The outcome of a run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Outcome {
@@ -84,6 +73,4 @@ pub struct Outcome {
     pub excuses: Excuses,
     /// The fault rows of the plan that had no effect.
     pub idle_faults: Vec<usize>,
-    /// The last lines of the story.
-    pub story: Vec<StoryLine>,
 }
