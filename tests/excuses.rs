@@ -1,7 +1,7 @@
-//! Tests that an excuse needs a witness and a cause. A scenario in scenarios/legal that passes
-//! because of an excuse must fail if either part is missing. A scenario in
-//! scenarios/legal/neighbors differs from one of these in one detail. It lacks one part of the
-//! excuse, so its run must be reported as a failure.
+//! Tests that an excuse needs a witness (log messages about the standby) and a cause (an earlier
+//! event). A scenario in scenarios/legal that passes because of an excuse must fail if either part
+//! is missing. Each scenario in scenarios/legal/neighbors differs from one of these in one detail
+//! and lacks one part, so its run must fail.
 
 use std::path::Path;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed};
@@ -57,9 +57,9 @@ const EXEMPT: [(&str, Excuse, &[&str]); 5] = [
     ),
 ];
 
-/// Scenarios that differ from those above in one detail and have no exemption. Most of them need a
-/// planted bug, because a correct server does not violate the invariant there. A scenario without
-/// an expected invariant passes without using the exemption.
+/// Scenarios that differ from those of `EXEMPT` in one detail, so that the exemption does not
+/// apply. Most of them need a planted bug, because a correct server does not violate the invariant
+/// there. A scenario without an expected invariant passes.
 const NOT_EXEMPT: [(&str, Excuse); 5] = [
     ("slot-file-is-behind-in-18", Excuse::SlotFileBehindMemory),
     ("fsync-fails-before-the-crash", Excuse::FsyncInCrashRecovery),
@@ -77,17 +77,17 @@ const NOT_EXEMPT: [(&str, Excuse); 5] = [
     ),
 ];
 
-/// Scenarios in scenarios/legal/neighbors, each with the part of the excuse that it lacks. Four
-/// excuses have no such scenario without the cause:
+/// Scenarios in scenarios/legal/neighbors. Each lacks one part of an excuse, the cause or the
+/// witness. For four excuses there is no scenario without the cause:
 ///
-/// - `SlotInvalidated`, `WalRemoved`: a server refuses an invalid slot or a removed segment only if
-///   the server has invalidated or removed it. If this was illegal, a check has already ended the
-///   run.
+/// - `SlotInvalidated`, `WalRemoved`: the standby is refused only if the server has invalidated the
+///   slot or removed the segment. If the server did so illegally, another check has already ended
+///   the run.
 /// - `AheadOfFlush`: a standby requests a segment past its upstream's end of WAL only in the state
-///   that is the cause. The standby is excused before its upstream writes a record.
-/// - `StaleWal`: the startup process logs the same end of WAL again only while it reads streamed
-///   WAL. If a walreceiver had written wrong bytes there, PREFIX would have ended the run. The
-///   bytes are therefore old, and the standby has skipped them.
+///   that is this excuse's cause.
+/// - `StaleWal`: the startup process reaches the same end of WAL again only while it reads streamed
+///   WAL. If a walreceiver had written wrong bytes there, PREFIX would have ended the run. So the
+///   bytes are old, and that is the cause.
 const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     (
         "slot-that-was-never-there",
@@ -157,8 +157,9 @@ const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     ("crash-is-not-reaped", Excuse::CrashPassedOver, Part::Cause),
 ];
 
-/// A scenario that converges by itself, and the part of the excuse that it lacks until then. The
-/// standby's second slot accepts the standby, because a second refusal would be a witness.
+/// A scenario that converges without the operator. Until then the standby lacks this part of the
+/// excuse. The standby is configured to use a second slot, and is not refused for it. A second
+/// refusal would be the missing witness.
 const NOT_NEEDED: [(&str, Excuse, Part); 1] = [(
     "standby-was-refused-for-an-invalid-slot",
     Excuse::SlotInvalidated,
@@ -222,8 +223,8 @@ fn without_its_witness_or_its_cause_no_play_passes() {
 }
 
 /// If one part of an excuse is missing, the standby is not excused. If a test forces this part, the
-/// standby is excused. The run may then still fail after the repair, because a process may still be
-/// stalled.
+/// standby is excused, and the operator repairs it. The run may still fail after the repair,
+/// because a process may still be stalled.
 #[test]
 fn a_neighbor_has_no_excuse_for_want_of_one_part() {
     let neighbors = NEIGHBORS.map(|it| (it, Some("LIVE")));

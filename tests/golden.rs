@@ -248,8 +248,8 @@ fn truncated_wal_ends_early() {
     }
 }
 
-/// Any byte of the WAL is changed. The reader must return only original records, in order from the
-/// first one. The reader must stop at the damage or before it.
+/// The test changes one byte of the WAL, at many positions. The reader must return only original
+/// records, in order from the first one. The reader must stop at the damage or before it.
 #[test]
 fn damaged_wal_ends_early() {
     for slice in slices() {

@@ -9,8 +9,8 @@ use walsim_core::base::{ConnId, Mono, Now, OpId, Pid, Settings, TimestampTz};
 use walsim_core::call::{DiskOp, Effect, Effects, Input, Machine, RunSet};
 use walsim_core::node::initdb;
 
-/// The largest number of steps at one time. A machine that takes more steps would never become
-/// idle.
+/// The largest number of steps without an advance of time. A machine that takes more steps would
+/// never become idle.
 const STEPS: u32 = 1_000_000;
 
 /// A machine, its disk and its clocks.

@@ -23,8 +23,8 @@ const FLOORS: [&str; 12] = [
 ];
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 70;
-/// The maximum number of lines of one entry of a table. The same number of lines is allowed around
-/// the table.
+/// A table may have more lines than [`LONGEST_FUNCTION`], if each of its entries has at most this
+/// many lines. The rest of the function may also have this many lines.
 const LONGEST_ENTRY: usize = 20;
 
 /// Words that no source, script, scenario or page may contain. Each word is written in two halves

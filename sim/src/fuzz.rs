@@ -214,8 +214,8 @@ impl Campaign {
     }
 
     /// The excuses that more seeds used than the profile allows. Empty if settings are overridden,
-    /// because a setting can change the rates: 15 never refuses an invalidated slot, for example,
-    /// and 18 always refuses it.
+    /// because a setting can change the rates. For example, version 15 never refuses an invalidated
+    /// slot, and version 18 always does.
     #[must_use]
     pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
         match self.overridden {

@@ -1,6 +1,6 @@
-//! The rare states that a campaign must reach, with the rate of each state in the default profile.
-//! A campaign of any size is judged. A mark counts as missing if the probability that a correct
-//! campaign has this or a lower count is below 1 in 10,000.
+//! The rare states that a campaign must reach. Each is called a mark, and has the rate at which
+//! seeds of the default profile reach it. A mark counts as missing if too few seeds reached it: a
+//! correct campaign would have this or a lower count with a probability below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};

@@ -151,8 +151,8 @@ impl Slice {
         (records, None)
     }
 
-    /// Up to a page of bytes at this position. `None` if there are fewer than `len` bytes. If the
-    /// first page of a segment is not part of the slice, returns a header made for this page.
+    /// Up to a page of bytes at this position, or `None` if there are fewer than `len` bytes. For a
+    /// page before the slice, returns a page header made for this test.
     fn page(&self, bytes: &[u8], page: Lsn, len: u32) -> Option<Bytes> {
         if page < self.start {
             let mut made = vec![0; PAGE];

@@ -179,8 +179,8 @@ pub(crate) fn has_own_default(name: &str) -> bool {
     OWN_DEFAULTS.contains(&name)
 }
 
-/// All pairs of a setting and a text. The texts are those above, the limits of each range, and
-/// values beyond the limits.
+/// All pairs of a setting and a text. The texts are the constants of this module, the limits of
+/// each range, and values beyond the limits.
 pub(crate) fn texts(version: PgVersion) -> Vec<(&'static str, String)> {
     let mut texts = Vec::new();
     for name in NUMBERED {

@@ -1,5 +1,6 @@
-//! Drives one machine on real files and sockets. The machine's disk operations become system calls
-//! in a directory. Its connections become sockets. Its waits become sleeps of the driver's thread.
+//! Drives one `Machine` of walsim-core on real files and sockets. The machine's disk operations
+//! become system calls in a directory. Its connections become sockets. Its waits become sleeps of
+//! the driver's thread.
 //!
 //! One thread runs the machine and its sockets. A pool of threads executes the operations that can
 //! wait for a disk.

@@ -1,5 +1,5 @@
-//! Runs a node in its directory. Does what the server's operating system process does besides
-//! running the postmaster.
+//! Runs a node in its directory as a server process: it fills in the lock file, receives signals,
+//! reads the settings file again on SIGHUP, and can start a workload.
 
 use super::Refusal;
 use super::cluster::{Cluster, Kind};

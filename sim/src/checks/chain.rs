@@ -1,5 +1,6 @@
-//! CHAIN: the back link of every record points to the record before it. No record follows a
-//! shutdown checkpoint. The page in which recovery ends has no old bytes after the end of WAL.
+//! CHAIN: the back link of every record points to the record before it. A server inserts no record
+//! after its shutdown checkpoint, until its next start. The page in which recovery ends has no old
+//! bytes after the end of WAL.
 
 use crate::referee::{
     About, Change, ChangeKind, Check, DiskAct, DiskEvent, DiskKind, FileClass, Knowledge, Logged,

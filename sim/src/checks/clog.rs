@@ -105,10 +105,10 @@ impl Early {
         }
     }
 
-    /// Reports a transaction whose commit record was not durable when the status was written.
-    /// `durable` is the end of durable WAL at the time of the write. All records before `seen` are
-    /// known by now. If `durable` is not above `seen` and the commit record is still unknown, the
-    /// record was not in the durable WAL.
+    /// Reports a transaction that was written as committed before its commit record was durable.
+    /// `durable` is the end of durable WAL at the time of the write. This check has seen all
+    /// records before `seen`. If it has seen all records before `durable` and not the commit
+    /// record, the commit record was not durable.
     fn overdue(&self, site: Site<'_>, seen: Lsn) -> Ruling {
         let overdue = self.0.iter().find(|(_, durable)| **durable <= seen);
         let Some((xid, durable)) = overdue else {

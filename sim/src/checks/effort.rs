@@ -138,8 +138,8 @@ impl Ends {
         self.ends.push(end);
     }
 
-    /// The shortest `wal_retrieve_retry_interval` at any of these ends, in microseconds. A reload
-    /// can change the setting between two ends.
+    /// The shortest `wal_retrieve_retry_interval`, in microseconds, that was in force when a
+    /// recorded walreceiver ended. A reload can change the setting.
     fn shortest_interval_us(&self) -> u64 {
         let intervals = self.ends.iter().map(|end| end.interval_ms);
         u64::from(intervals.min().unwrap_or_default()) * 1000

@@ -51,8 +51,8 @@ struct Inserting {
     foreign: Option<Lsn>,
     /// The blocks that records after `redo` have registered.
     seen: BTreeSet<BlockId>,
-    /// Blocks in the order of their records. The redo point of the next checkpoint lies among these
-    /// records.
+    /// All blocks that records have registered since `redo`, with the positions of the records. The
+    /// redo point of the next checkpoint lies among them.
     since: Vec<(Lsn, LoggedBlock)>,
     /// Pages whose last change is logged by a record that is not flushed yet. Each entry contains
     /// the end of the record, the relation and the block.
@@ -62,7 +62,8 @@ struct Inserting {
 /// What is wrong with a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
-    /// No image of the block is in the first record that registers the block after this redo point.
+    /// The first record after this redo point that registers the block contains no image of the
+    /// block.
     NoImage(Lsn, BlockId),
     /// The record changed this page (relation, block) and does not register it.
     NotRegistered(u32, u32),

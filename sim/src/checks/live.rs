@@ -46,8 +46,8 @@ const SUBSCRIPTIONS: [Subscription; 1] = [Subscription::EveryStep];
 /// The maximum time from the request to the start of the walreceiver.
 const BOUND_US: u64 = 1_000_000;
 
-/// For each node, the number of the server's start, and the time since which a request has been
-/// open although nothing legally delays it.
+/// For each node, how often the server has been started, and since when a request for a walreceiver
+/// has been open without a legal reason.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Live {
     asked: PerNode<Option<(u32, Mono)>>,
@@ -90,7 +90,7 @@ impl Check for Live {
 }
 
 /// Whether a delay is legal. The postmaster starts walreceivers only during recovery, and a paused
-/// or stalled process is late.
+/// or stalled process may be late.
 fn is_excused(step: &Step<'_>) -> bool {
     let recovering = matches!(
         step.view.postmaster_state(),

@@ -49,8 +49,8 @@ pub(super) struct Page {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Seen {
     hash: u64,
-    /// When this version was seen, crash recovery of a primary had found the end of WAL this many
-    /// times. The primary discards WAL past such an end, so the version may disappear.
+    /// How often crash recovery of a primary had found the end of WAL when this version of the page
+    /// was seen. The primary discards WAL past such an end, so the version may disappear.
     ends_found: usize,
 }
 

@@ -62,7 +62,7 @@ struct Slots {
     boot: u32,
     /// The positions in shared memory, by slot number.
     last: Vec<Lsn>,
-    /// The position before which the WAL of each slot may have been removed legally. A slot gets
+    /// For each slot, the position before which its WAL may legally have been removed. A slot gets
     /// such a position when a report sets the slot back, or when the first report sets its
     /// position.
     given_up: BTreeMap<String, Lsn>,
@@ -189,14 +189,14 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether a real server would remove this segment too, although a slot requires the segment
+    /// Whether a real server would also remove this segment, although a slot requires the segment
     /// according to its state file (docs/hazards/slot-file-behind-memory.md). This happens in three
     /// cases:
     ///
-    /// - The segment is older than `max_slot_wal_keep_size` allows, and the position in memory is
-    ///   higher.
-    /// - Before 18, the slot could not be saved, and the position in memory is higher.
-    /// - An invalidation of the slot could not be saved.
+    /// - The segment is older than `max_slot_wal_keep_size` allows, and the slot's position in
+    ///   memory is past the segment.
+    /// - Before 18, the slot could not be saved, and its position in memory is past the segment.
+    /// - The server invalidated the slot, and could not save it.
     fn is_known_hazard(
         &mut self,
         holder: Holder<'_>,

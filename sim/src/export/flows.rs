@@ -65,9 +65,9 @@ impl Flows {
 }
 
 impl<'a> Search<'a> {
-    /// Events do not name their connection. A connection keeps the order of its messages, and a
-    /// process has one connection to another process. The messages of a process that were sent
-    /// earlier than the received one were therefore lost.
+    /// Finds the event that sent this message. Events do not name their connection. Between two
+    /// processes there is only one connection, and it keeps the order of messages. Messages that
+    /// the process sent before this one, and that were not received, were therefore lost.
     fn receive(&mut self, direction: Direction<'a>, receipt: &TraceEvent) {
         let Some(sent) = self.sent.get_mut(&direction) else {
             return;

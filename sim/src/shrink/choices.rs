@@ -5,9 +5,9 @@ use super::rows::without;
 use super::simplify::simplified;
 use super::{Search, Size};
 
-/// Kinds of choices that the shrinker pins as a whole. The value is an option that makes a run
-/// simpler. For example, a server dies between two steps, a power loss keeps no unsynced write or
-/// keeps all of them, and an fsync does not cover bytes written while it runs.
+/// The shrinker tries to fix all choices of one of these kinds to this value. Each value makes a
+/// run simpler. For example, a server dies between two steps, a power loss keeps no unsynced write
+/// or keeps all of them, and an fsync does not cover bytes written while it runs.
 const BORING: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),
@@ -22,7 +22,7 @@ const BORING: [(&str, u64); 7] = [
 const SEEDS: u64 = 8;
 
 /// Tries to pin each kind of choice to one value. Keeps the pin if the run changes and still fails.
-/// A later pin can make an earlier pin useless. Therefore removes at the end every pin without
+/// A later pin can make an earlier pin useless. So the function finally removes every pin without
 /// which the run stays the same.
 pub(super) fn pin_kinds(search: &mut Search<'_>) {
     for (kind, value) in BORING {

@@ -12,7 +12,8 @@ use walsim_core::base::Planted;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Symptom {
     code: String,
-    /// The names of the facts. The names show whether a server does not run or a standby lags.
+    /// The names of the facts in the violation. They show whether a server does not run or a
+    /// standby lags.
     hung_at: Vec<String>,
 }
 

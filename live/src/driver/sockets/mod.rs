@@ -30,8 +30,8 @@ const ACCEPT_AGAIN_MS: u64 = 100;
 /// The largest number of connections that are accepted before open connections are served again.
 const ACCEPTED_AT_ONCE: u32 = 16;
 
-/// Pending output is joined up to this length. Many short messages to a peer that does not read
-/// then need no more memory than their bytes.
+/// Short pieces of pending output are joined, up to this length. Many short messages to a peer that
+/// does not read then need no more memory than their bytes.
 const SHORT: usize = 4096;
 
 /// Inputs for the machine, in order.

@@ -51,8 +51,8 @@ pub fn mermaid(events: &[TraceEvent], filter: &Filter, story: &BTreeSet<u64>) ->
     out
 }
 
-/// The indexes of the most important items that fit. Of equally important items, the first ones for
-/// messages that occur for the first time, else the last ones.
+/// The indexes of the most important items that fit. Among equally important items, the later ones
+/// are shown. Only of first occurrences ([`Rank::First`]) are the earlier ones shown.
 fn chosen(items: &[Item]) -> BTreeSet<usize> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|at| {

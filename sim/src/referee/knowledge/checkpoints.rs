@@ -227,8 +227,7 @@ impl Checkpoints {
         }
         self.widen(shmem, change);
         let window = self.window.take_if(|_| ended.is_some());
-        // If the next checkpoint begins in the step in which this one ends, its values are recorded
-        // from now on.
+        // The next checkpoint may begin in the same step. Its values are recorded from now on.
         if begins {
             self.window = Some(Window::new(shmem, self.published.last));
         }

@@ -145,8 +145,8 @@ impl Ledger {
         self.walked
     }
 
-    /// The first `len` bytes of the record at `start`, without page headers. `None` if the ledger
-    /// ends before the last of these bytes.
+    /// The first `len` bytes of the record at `start`, without page headers. `None` if the
+    /// reference copy ends before the last of these bytes.
     #[must_use]
     pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {
         let page = u64::from(self.geometry.wal_page);
@@ -166,8 +166,8 @@ impl Ledger {
         Some(bytes)
     }
 
-    /// The first position at which these bytes differ from the ledger. Bytes outside of the ledger
-    /// are not compared.
+    /// The first position at which these bytes differ from the reference copy of the WAL. Bytes
+    /// outside of the reference copy are not compared.
     ///
     /// Unused bytes after a segment switch are not compared, because no process reads them. If the
     /// connection of a standby breaks after the switch record, the standby continues with the next

@@ -177,7 +177,7 @@ impl Knowledge {
 
     /// The end of the node's WAL that no crash can destroy. The result is exact only if it is less
     /// than `wanted`. WAL that is durable once is durable forever, because a node rewrites it only
-    /// with equal bytes.
+    /// with the same bytes.
     #[must_use]
     pub fn stable_until(&self, host: usize, disk: &Disk, wanted: Lsn) -> Lsn {
         self.nodes[host]

@@ -51,8 +51,8 @@ pub struct Replayed {
     pub to: Lsn,
     /// The start of the last applied record.
     pub read: Lsn,
-    /// The end of the last applied record. Invalid if this record is not the expected one. If the
-    /// record is a segment switch, this is the end of the record and not of the segment.
+    /// The end of the last applied record. `Lsn::INVALID` if this record is not the expected one.
+    /// If the record is a segment switch, this is the end of the record and not of the segment.
     pub applied: Lsn,
     /// What is wrong with the replayed WAL.
     pub fault: Option<WalFault>,
@@ -205,9 +205,9 @@ impl Wal<'_> {
         let mut ended_recovery = false;
         let outcome = match (self.extends, startup) {
             // RequestXLogStreaming sets the flush position to the start of the requested segment.
-            // If the next record begins in the previous segment, a crash may have destroyed the end
-            // of that segment. Real servers have this gap too. The gap does no harm as long as no
-            // process has read the record.
+            // WAL before this segment may be missing: if the next record begins in the previous
+            // segment, a crash may have destroyed the end of that segment. This is so on real
+            // servers too, and it does no harm as long as no process reads the missing WAL.
             (false, true) => Ok(()),
             // After the request, no WAL before the requested position was received.
             (false, false) => {
