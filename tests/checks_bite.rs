@@ -229,7 +229,7 @@ fn reported(outcome: &Outcome) -> Option<&Violation> {
     }
 }
 
-/// All built-in checks, but the check of this row without the row's subscription.
+/// All built-in checks. The check of this row lacks the row's subscription.
 fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     let without = |check: Box<dyn Check>| match check.about().code == row.code {
         true => without(check, row.subscription),

@@ -184,7 +184,7 @@ fn run(plan: &Plan, forced: Option<Forced>) -> Outcome {
     run_with(plan, Planted::NONE, forced)
 }
 
-/// The bug that a scenario needs to fail.
+/// The bug that must be planted so that the scenario's run fails.
 fn planted(scenario: &Scenario) -> Planted {
     let bug = scenario.expect.bug;
     bug.map_or(Planted::NONE, |bug| Planted::NONE.with(bug))

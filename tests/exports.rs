@@ -61,7 +61,8 @@ impl Counts {
         counts
     }
 
-    /// Reads the few fields with a reader of the wire format that knows nothing of the encoder.
+    /// Counts the events of an export. The reader of the wire format shares no code with the
+    /// encoder.
     fn of_bytes(bytes: &[u8]) -> Self {
         let mut counts = Self::default();
         let mut ended = 0;
@@ -160,7 +161,8 @@ fn perfetto_has_the_slices_flows_and_counters_of_the_run() {
     assert_eq!(found, expected);
 }
 
-/// A received message is the next one of its sender.
+/// Each receipt of a message is connected to the event that sent the message, except for messages
+/// of client sessions.
 #[test]
 fn flows_connect_the_ends_of_messages() {
     let events = events(Mono(u64::MAX));

@@ -244,7 +244,7 @@ fn the_deciding_event_is_told() {
     tells(Bug::SlotTempFileLeft, &["state.tmp failed: File exists"]);
 }
 
-/// The story of a run is the same each time.
+/// Each report of a run tells the same events.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn a_story_is_deterministic() {

@@ -69,7 +69,7 @@ impl MarkCounts {
         }
     }
 
-    /// Every mark with its count, in the order of their definition.
+    /// Every mark with its count, in the order in which the marks are defined.
     pub fn iter(&self) -> impl Iterator<Item = (Mark, u64)> {
         Mark::ALL.iter().copied().zip(self.0.iter().copied())
     }

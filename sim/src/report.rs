@@ -22,9 +22,10 @@ pub enum Status {
     /// Nothing was found.
     #[default]
     Pass,
-    /// A mandatory mark was not reached, or more seeds used an excuse than the profile allows.
+    /// Too few seeds reached a rare state that campaigns must reach (a mark). Or more seeds than
+    /// the profile allows had a standby that an operator had to repair (an excuse).
     MarkMissed,
-    /// A cluster did not converge, and no standby's excuse explains this.
+    /// A cluster did not converge, and no legal reason is known.
     NoConvergence,
     /// An invariant was violated.
     Violation,
@@ -126,7 +127,8 @@ impl Report<'_> {
     }
 }
 
-/// The invariant with its rule, the facts, and the story, as text.
+/// The invariant with its rule, the compared facts, and the events that led to the failure, as
+/// text.
 fn body(verdict: &Verdict, story: &Story, look: Look) -> String {
     let mut text = String::new();
     for line in promise(verdict).lines() {
@@ -165,7 +167,7 @@ fn promise(verdict: &Verdict) -> String {
     }
 }
 
-/// The compared facts and the story, as text for the head of a plan file.
+/// The compared facts and the events that led to the failure, as text for the head of a plan file.
 #[must_use]
 pub(crate) fn explanation(verdict: &Verdict, story: &Story) -> String {
     let look = Look::PLAIN;

@@ -9,7 +9,8 @@ struct Copies {
     receiver: Receiver,
 }
 
-/// The receiver has WAL from the primary that the copy does not have.
+/// Makes a primary and a copy of it. The receiver has WAL from the primary that the copy does not
+/// have.
 fn copied(bin: &Path, folder: &Folder) -> Copies {
     let mut primary = primary(bin, folder, KEEP);
     primary.stop(Stop::Fast);

@@ -10,7 +10,7 @@ use command::{folder, last_line, stderr, stdout, walsim};
 use document::Document;
 use std::collections::BTreeSet;
 
-/// A play with a power loss, and the bug that it shows.
+/// A scenario with a power loss, and the bug that it shows.
 const PLAY: &str = "scenarios/power-loss-between-write-and-fsync.toml";
 const BUG: &str = "walsender-sends-unflushed";
 /// A seed with a power loss, a crash and broken connections. It passes.
@@ -109,7 +109,7 @@ fn a_report_is_the_same_twice() {
     assert!(one == other);
 }
 
-/// The texts of a plan are text, whatever they contain.
+/// The report escapes the texts of a plan, so that they cannot add HTML.
 #[test]
 fn texts_are_escaped() {
     let plan = std::fs::read_to_string(play()).expect("the play exists");

@@ -125,7 +125,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() {
-            // Ends the browser; without a session there is none.
+            // Ends the browser. If there is no session, there is no browser.
             let path = format!("/session/{}", self.session);
             let _ = self.request("DELETE", &path, &json!({}));
         }

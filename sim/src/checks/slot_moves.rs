@@ -118,7 +118,7 @@ fn gives_up(is: SlotEntry) -> bool {
     !is.restart_lsn.is_valid() && is.invalidated
 }
 
-/// The last flush position that a streaming process received.
+/// The last flush position that a streaming walsender received from its standby.
 fn reported(shmem: &Shmem, pid: Pid) -> Option<Lsn> {
     let entry = shmem.walsnd.iter().find(|entry| entry.pid == Some(pid))?;
     (entry.state != WalSndState::Startup).then_some(entry.flush)

@@ -113,13 +113,13 @@ fn recorded(plan: &Plan, planted: Planted, until: Option<u64>, filter: &Filter) 
             take(&mut world);
         }
     });
-    // The events before a panic are exported, as `replay` prints them.
+    // If the run panics, the events before the panic are exported.
     drop(pool::simulate(|| catch_unwind(run)));
     take(&mut world);
     events
 }
 
-/// The numbers of the events in the story of the run. Empty if nothing was violated.
+/// The numbers of the events that led to the violation. Empty if nothing was violated.
 fn story_events(plan: &Plan, planted: Planted) -> BTreeSet<u64> {
     let told = pool::simulate(|| {
         let outcome = run_plan(plan, planted, false);

@@ -35,7 +35,7 @@ pub(super) fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 
-/// The ratio `a / b` of two counts.
+/// `count / of`, rounded. 0 if `of` is 0.
 #[expect(clippy::float_arithmetic, reason = "averages are only displayed")]
 pub(super) fn per(count: u64, of: u64) -> f64 {
     if of == 0 {
@@ -218,7 +218,7 @@ pub(super) struct Bug {
     pub(super) file: Option<String>,
 }
 
-/// A bug for which a hunt for all bugs does not hunt.
+/// A bug that a hunt for all bugs skips.
 #[derive(Serialize)]
 pub(super) struct SkippedBug {
     pub(super) kind: &'static str,

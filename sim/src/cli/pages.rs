@@ -1,4 +1,5 @@
-//! HTML reports: `replay --report`, and beside each plan of a failure that a command keeps.
+//! HTML reports. `replay --report` writes one. A command that stores the plan of a failure writes a
+//! report beside the plan.
 
 use super::pool;
 use super::refusal::Refusal;

@@ -19,7 +19,7 @@ struct Search<'a> {
     flows: Flows,
     /// Messages that were not yet received.
     sent: BTreeMap<Direction<'a>, VecDeque<&'a TraceEvent>>,
-    /// The process whose messages a process receives.
+    /// For each receiving process, the process whose messages it receives.
     senders: BTreeMap<(Direction<'a>, Pid), Option<Pid>>,
 }
 

@@ -166,7 +166,7 @@ pub struct DiskEvent<'a> {
 pub enum DiskAct<'a> {
     /// [`DiskKind::Write`]
     Write(Written),
-    /// [`DiskKind::Remove`]. A rename has a new name.
+    /// [`DiskKind::Remove`], with the new name if this is a rename.
     Remove(Option<&'a FilePath>),
     /// [`DiskKind::Rename`], with the old name.
     Rename(&'a FilePath),

@@ -132,7 +132,7 @@ impl Stream {
         }
     }
 
-    /// Adds bytes that have passed.
+    /// Adds bytes that have passed this end of the connection.
     pub(crate) fn push(&mut self, bytes: Bytes) {
         self.reader.push(bytes);
     }

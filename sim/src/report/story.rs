@@ -1,4 +1,5 @@
-//! Formats the story and the waits of a report in columns.
+//! Formats two parts of a report in columns: the events that led to the failure, and what the
+//! processes wait for.
 
 use super::layout::{Look, Style, hanging};
 use crate::story::{Line, Relevance, Story, Waiting};

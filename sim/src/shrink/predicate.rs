@@ -119,7 +119,7 @@ pub struct Shrunk {
     pub outcome: Outcome,
     /// Number of candidates run.
     pub tries: u64,
-    /// The story of this run.
+    /// The events of the shrunk plan's run that led to the failure.
     pub story: Story,
     /// Whether the plan passes without the planted bug.
     pub passes_without: bool,

@@ -12,7 +12,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
     };
-    // A failure in the quiescent phase needs the whole active part.
+    // If the failure is in the quiescent phase, all rows of the active phase are before it.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,

@@ -29,7 +29,7 @@ pub(super) struct Range {
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
-    /// The end position. Invalid if the user gave none.
+    /// The end position. `Lsn::INVALID` if the user gave none.
     pub(super) end: Lsn,
     /// Segments for which the command line names a `.partial` file.
     pub(super) partial: Vec<SegmentNo>,

@@ -12,7 +12,7 @@ pub(super) type Participant = (String, &'static str);
 /// How important an item is, from most to least. The diagram shows as many items as fit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Rank {
-    /// The violation, and events of the story.
+    /// The violation, and the events that led to it.
     Story,
     /// Faults, actions of operators, starts and stops of servers, failed disk operations.
     World,
@@ -85,7 +85,8 @@ pub(super) fn items(events: &[TraceEvent], filter: &Filter, story: &BTreeSet<u64
     collapsed(items)
 }
 
-/// Collapses equal items between two events of the world. An item of the story remains.
+/// Collapses equal items into one. Equal items are not collapsed if an item of rank [`Rank::World`]
+/// or [`Rank::Story`] is between them.
 fn collapsed(items: Vec<Item>) -> Vec<Item> {
     let mut kept: Vec<Item> = Vec::new();
     let mut recent: BTreeMap<(Place, String), usize> = BTreeMap::new();
@@ -116,7 +117,8 @@ struct Finder<'a> {
     filter: &'a Filter,
     story: &'a BTreeSet<u64>,
     flows: Flows,
-    /// The nodes whose receipts are in the trace. Those of client sessions are not.
+    /// The nodes whose receipts of messages are in the trace. The trace does not contain receipts
+    /// by client sessions.
     receiving: BTreeSet<&'a str>,
     /// The process that received the last message of a sender.
     receivers: BTreeMap<(Participant, String), Participant>,
@@ -141,7 +143,6 @@ impl<'a> Finder<'a> {
     fn items(mut self) -> Vec<Item> {
         let events = self.events.iter();
         let mut items: Vec<Item> = events.filter_map(|event| self.item(event)).collect();
-        // Servers log before the world tells what happened; the order is that of the events.
         items.sort_by_key(|item| item.number);
         items
     }
@@ -167,7 +168,8 @@ impl<'a> Finder<'a> {
                 new(event, rank, place, format!("{severity}: {text}"))
             }
             Act::Disk { act, fails, .. } => {
-                // A server removes temporary files that need not exist.
+                // A failed unlink is not shown, because servers also remove temporary files that do
+                // not exist.
                 let rank = match fails {
                     Some(_) if act.op != "unlink" => Rank::World,
                     None if act.op.starts_with("fsync") => Rank::First,
@@ -205,7 +207,8 @@ impl<'a> Finder<'a> {
         self.filter.admits(event).then(|| self.ranked(item))
     }
 
-    /// A message is drawn when it is sent. It names the process that receives it.
+    /// A message is drawn at the time at which it is sent. The arrow points to the process that
+    /// receives it.
     fn message(&mut self, event: &TraceEvent, peer: &str, message: &MessageFields) -> Option<Item> {
         let receipt = self.flows.receipt(event.number);
         let receipt = receipt.and_then(|number| self.by_number.get(&number).copied());

@@ -72,7 +72,7 @@ fn chosen(items: &[Item]) -> BTreeSet<usize> {
     for at in order {
         chosen.insert(at);
         let shown: Vec<&Item> = chosen.iter().map(|at| &items[*at]).collect();
-        // The first line of the diagram and the note about what is left out.
+        // Two more lines: the first line of the diagram, and the note about what is left out.
         if Cast::of(&shown).lines() + shown.len() + 2 > LINES {
             chosen.remove(&at);
             break;

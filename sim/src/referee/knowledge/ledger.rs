@@ -32,7 +32,7 @@ pub struct Ledger {
     ends: Vec<Lsn>,
 }
 
-/// A complete record in the ledger.
+/// A complete record in the reference copy of the WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
     /// The position of the record's first byte.
@@ -48,7 +48,8 @@ pub struct Placed {
 /// How a record continues on the page after its first page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Continuation {
-    /// It is unknown how the record continues, because the ledger ends before the next page header.
+    /// It is unknown how the record continues, because the reference copy ends before the next page
+    /// header.
     Unknown,
     /// Complete.
     Whole,

@@ -228,7 +228,7 @@ impl Wal<'_> {
         }
     }
 
-    /// Checks all WAL before `upto`, because the node relies on it being flushed.
+    /// Checks all WAL before `upto`, because the node treats this WAL as flushed.
     pub(crate) fn flushed(&mut self, upto: Lsn) -> Result<(), WalFault> {
         if upto > self.node.end {
             self.compared(self.node.end.max(self.node.kept)..upto)?;
