@@ -20,7 +20,7 @@ use walsim_core::shmem::Role;
 enum Change<'a> {
     None,
     Written(Fd, Range<u64>),
-    /// A name is about to be removed. If a rename removes it, there is a new name.
+    /// A name is about to be removed. If a rename removes it, the second path is the new name.
     Removed(&'a FilePath, Option<&'a FilePath>),
 }
 

@@ -16,7 +16,7 @@ use walsim_core::shmem::Role;
 /// How long the operator waits for a smart shutdown before requesting a fast one.
 const SMART_PATIENCE_US: u64 = 3_000_000;
 
-/// A stall for which no process has ended a step in the C function yet.
+/// A stall that has not begun yet. It begins when a process ends a step in the C function `at`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
     /// The number of the stall's row in the plan.

@@ -50,7 +50,7 @@ pub(super) struct Host {
     runnable: RunSet,
     /// A power loss or crash that will take effect between two effects of the next step.
     pub(super) doomed: Option<super::death::Doom>,
-    /// Stalls for which no process has ended a step in their C function yet.
+    /// Stalls that have not begun, because no process has ended a step in their C function yet.
     pub(super) stalls: Vec<super::faults::Stall>,
     /// The end of the current stall.
     held: Mono,

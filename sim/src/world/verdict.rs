@@ -14,7 +14,7 @@ pub enum Verdict {
     Pass,
     /// An invariant was violated.
     Violation(Violation),
-    /// The cluster did not converge within the bound, and no standby's excuse explains this.
+    /// The cluster did not converge within the bound, and no legal reason is known.
     NoConvergence(Violation),
     /// Simulated time does not advance. The facts list each process of the node with its C
     /// function.

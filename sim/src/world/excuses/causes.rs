@@ -32,7 +32,7 @@ pub(in crate::world) struct Causes {
     /// Segments that were removed or recycled.
     removed: BTreeSet<(usize, SegmentNo)>,
     /// For each standby that has skipped to a segment: the start of that segment. The standby has
-    /// requested it although the end of the previous segment was missing.
+    /// requested the segment although the end of the previous segment was missing.
     skipped: BTreeMap<usize, Lsn>,
     /// The lowest `max_slot_wal_keep_size` since the earliest time at which the current checkpoint
     /// may have begun.

@@ -1,4 +1,4 @@
-//! Counts the exemptions of the checks among the excuses.
+//! Counts the use of an exemption by a check as the use of an excuse.
 
 use super::{Excuse, Excuses, Forced};
 use crate::referee::{Exemption, ForcedExemption};
@@ -22,8 +22,8 @@ impl World {
         used
     }
 
-    /// For tests: forces the decision about one part of an excuse from now on. An exemption has
-    /// only a cause.
+    /// For tests: forces the decision about one part of an excuse from now on. An exemption has a
+    /// cause and no witness.
     pub fn force(&mut self, forced: Forced) {
         self.forced = Some(forced);
         let exempts = |exemption: &Exemption| Excuse::from(*exemption) == forced.excuse;

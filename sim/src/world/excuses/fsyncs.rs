@@ -1,6 +1,6 @@
-//! Exempts single fsyncs whose outcome PostgreSQL does not handle. Either an injected error is
-//! skipped, or the fsync also makes the name of the file durable. Each exemption covers one
-//! operation, which its C function and its file identify.
+//! Exceptions for single fsyncs after which a real server could lose commits. Some of these fsyncs
+//! do not get an injected error. Others also make the file's name durable. The C function and the
+//! file of an fsync decide whether it is an exception.
 
 use super::{Excuse, Part};
 use crate::world::World;
@@ -30,8 +30,8 @@ impl World {
         }
     }
 
-    /// The hazard because of which an injected error is skipped. `None` unless the error would hit
-    /// this operation.
+    /// The hazard because of which this fsync does not get the injected error. `None` if the
+    /// operation would get no error, or may get it.
     pub(in crate::world) fn skips_error(
         &self,
         host: usize,

@@ -8,12 +8,12 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// In the quiescent phase the simulator repeatedly looks for servers in one of the two states. A
-/// server that is found this many times in a row counts as stuck.
+/// In the quiescent phase the simulator repeatedly looks for servers that are stuck in a shutdown,
+/// or that have ignored a crash. A server that is found this many times in a row counts as stuck.
 const LOOKS: u32 = 3;
 
 impl World {
-    /// Stops the servers that are stuck in one of the two states.
+    /// Stops the servers that are stuck in a shutdown, or that have ignored a crash.
     pub(in crate::world) fn end_hung_servers(&mut self) {
         for host in 0..self.hosts.len() {
             let excuse = self

@@ -106,8 +106,8 @@ impl Excuse {
         }
     }
 
-    /// How often the operator may repair one standby for this reason. If two attempts are allowed,
-    /// the reason is that the operator's statement can be lost with its connection.
+    /// How often the operator may repair one standby that has this excuse. Two repairs are allowed
+    /// where the operator's statement can be lost with its connection.
     pub(super) const fn most_helps(self) -> u32 {
         match self {
             Self::WalRemoved => 1,
@@ -154,8 +154,8 @@ struct Standby<'a> {
     ours: &'a Shmem,
     theirs: &'a Shmem,
     witness: &'a Witness,
-    /// The end of the WAL that the standby has applied. If it has applied none, the redo point in
-    /// its control file.
+    /// The end of the WAL that the standby has applied. This is the redo point in its control file
+    /// if it has applied no WAL.
     from: Lsn,
 }
 

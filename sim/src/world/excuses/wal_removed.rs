@@ -43,11 +43,11 @@ impl Reason for WalRemoved {
 /// `from`, and lacks WAL from `missing` on.
 ///
 /// - If a segment is missing completely, the standby may request this segment.
-/// - Otherwise the standby reads the record again from its beginning, and may request the segment
-///   in which the record begins (docs/hazards/record-begins-before-the-slot.md).
+/// - Otherwise the standby reads the next record again from its beginning, and may request the
+///   segment in which the record begins (docs/hazards/record-begins-before-the-slot.md).
 /// - If the header of the record spans two segments, and `old_bytes` look like the first half of
-///   the header, the startup process continues with the second segment. The standby may then
-///   request this one.
+///   the header, the startup process continues with the second segment. The standby may then also
+///   request the second segment.
 fn may_ask_for(
     geometry: &Geometry,
     from: Lsn,
