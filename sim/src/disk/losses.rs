@@ -23,13 +23,14 @@ pub struct FileLoss {
     pub file: String,
     /// The bytes that were not durable before the power loss.
     pub unsynced: Vec<Range<u64>>,
-    /// Those of them that the power loss lost.
+    /// The bytes of `unsynced` that the power loss destroyed.
     pub lost: Vec<Range<u64>>,
     /// Whether the file has lost its name, or a lost file has its name again.
     pub renamed: bool,
 }
 
-/// Shorter runs of bytes that are equal by chance do not divide a lost range.
+/// A run of equal bytes that is shorter than this does not divide a lost range, because the bytes
+/// may be equal by chance.
 const NOISE: u64 = 64;
 
 impl Disk {
@@ -80,7 +81,7 @@ impl Disk {
     }
 }
 
-/// The bytes within the ranges that two versions of a file do not have in common.
+/// The parts of the ranges in which two versions of a file differ.
 fn differences(ranges: &[Range<u64>], was: &Inode, is: &Inode) -> Vec<Range<u64>> {
     let mut found: Vec<Range<u64>> = Vec::new();
     for range in ranges {

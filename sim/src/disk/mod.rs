@@ -499,8 +499,8 @@ impl Disk {
         }
     }
 
-    /// Frees the files and directories that have no name, descriptor or operation in flight, now or
-    /// after a crash.
+    /// Frees the files and directories that are no longer referenced by a name, a descriptor or an
+    /// operation in flight. A name that a crash could bring back counts too.
     fn sweep(&mut self) {
         if !self.loose {
             return;

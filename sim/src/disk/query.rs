@@ -43,8 +43,8 @@ impl Disk {
         }
     }
 
-    /// The position up to which the bytes from `from` on are stable. It equals `from` if no byte is
-    /// stable.
+    /// The position up to which no crash can change the bytes from `from` on. It equals `from` if a
+    /// crash could change the first byte.
     #[must_use]
     pub fn stable_until(&self, path: &str, from: u64) -> u64 {
         match self.file_at(path) {

@@ -319,7 +319,7 @@ impl Tree {
     }
 
     /// Finds a directory that would keep one half of a rename while the other half is lost. Returns
-    /// this directory, and the length of the prefix that avoids this.
+    /// this directory, and how many of its changes may survive so that both halves are lost.
     fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
         for (number, dir) in &self.dirs {
             for (index, entry) in dir.log[..kept[number]].iter().enumerate() {
