@@ -1,4 +1,4 @@
-//! The time axis of the chart. A very long span in which nothing of the story happens is squeezed.
+//! The time axis of the chart. A very long span without events of the story is squeezed.
 
 /// The x coordinates of times.
 #[derive(Clone, Debug)]
@@ -16,20 +16,21 @@ pub(super) struct Tick {
     pub(super) label: String,
 }
 
-/// A squeezed span keeps at least one in so many of the axis.
+/// A squeezed span is drawn at least as long as the `SQUEEZED`th part of the run.
 const SQUEEZED: u64 = 12;
 /// The distance between two labels.
 const APART: i64 = 56;
 
 impl Axis {
-    /// An axis from 0 to `end`, `x` to `x + width`, on which `keys` are important.
+    /// An axis for the times from 0 to `end`, at the coordinates from `x` to `x + width`. A very
+    /// long span between two of the times `keys` is squeezed.
     pub(super) fn new(keys: impl Iterator<Item = u64>, end: u64, x: i64, width: i64) -> Self {
         let end = end.max(1);
         let mut times: Vec<u64> = keys.filter(|at| *at < end).chain([0, end]).collect();
         times.sort_unstable();
         times.dedup();
         let is_plain = times.len() <= 2;
-        // A span longer than all others together is drawn as long as they are.
+        // A span that is longer than all other spans together is drawn only as long as those.
         let weigh = |gap: u64| match end - gap {
             rest if rest < gap && !is_plain => (rest.max(end / SQUEEZED), true),
             _ => (gap, false),

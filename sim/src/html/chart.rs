@@ -13,10 +13,10 @@ pub(super) const LEFT: i64 = 86;
 /// The length of the time axis.
 pub(super) const WIDTH: i64 = 720;
 const RIGHT: i64 = 200;
-/// The height of the strip with the numbers of the story.
+/// The height of the strip with the line numbers of the story's events.
 const STRIP: i64 = 34;
 const PANEL: i64 = 150;
-/// The distance between panels, with the name of the node.
+/// The distance between two panels. The name of the node is drawn there.
 const GAP: i64 = 34;
 /// The height of a label.
 const LABEL: i64 = 13;
@@ -262,7 +262,7 @@ fn faults(record: &Record, node: &str) -> Vec<Fault> {
     faults
 }
 
-/// The numbers of the story above the chart.
+/// The line numbers of the story's events, which are drawn above the chart.
 fn numbers(page: &Page<'_>, positions: &Positions) -> Vec<Numbers> {
     let mut groups: Vec<(i64, usize, usize, u64)> = Vec::new();
     for (index, line) in page.story.lines.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::text::{lines, seconds};
 use crate::trace::{Act, DiskAct, MessageFields, TraceEvent};
 use std::collections::BTreeMap;
 
-/// The x coordinate of the numbers of the story.
+/// The x coordinate of the line numbers of the story's events.
 const BADGE: i64 = 102;
 const LANES: i64 = 158;
 /// The x coordinate of events that concern no node.
@@ -18,7 +18,7 @@ pub(super) const WORLD: i64 = 130;
 pub(super) const HEAD: i64 = 98;
 const ROW: i64 = 21;
 const LINE: i64 = 15;
-/// The height of the sign that time passes.
+/// The height of the sign for a pause.
 const BREAK: i64 = 17;
 /// A pause longer than this is marked.
 const PAUSE_US: u64 = 100_000;
@@ -62,7 +62,7 @@ pub(super) struct Down {
     pub(super) height: i64,
 }
 
-/// A pause in which nothing that is shown happened.
+/// A pause between two events of the diagram.
 #[derive(Debug)]
 pub(super) struct Break {
     pub(super) y: i64,
@@ -83,7 +83,7 @@ pub(super) struct Arrow {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) number: u64,
-    /// The number in the story, from 1.
+    /// The number of the event's line in the story, from 1.
     pub(super) line: Option<usize>,
     pub(super) x: i64,
     pub(super) y: i64,

@@ -1,5 +1,5 @@
-//! The disks: what was not durable when the power went and what was lost, and what would be lost at
-//! the end of the run.
+//! The disks. For each power loss: what was not durable, and what was lost. For the end of the run:
+//! what a power loss would destroy.
 
 use super::Page;
 use super::axis::scaled;
@@ -58,7 +58,7 @@ pub(super) fn disks(page: &Page<'_>, record: &Record) -> Vec<Disk> {
         let Some(summary) = text.strip_prefix("power loss: ") else {
             continue;
         };
-        // The losses of files directly follow the power loss.
+        // The events of lost files directly follow the event of the power loss.
         let losses = record
             .events
             .range(event.number + 1..)

@@ -10,9 +10,10 @@ use walsim_core::base::Lsn;
 #[derive(Debug)]
 pub(super) struct Positions {
     pub(super) axis: Axis,
-    /// For each node its series, by what they show.
+    /// For each node, the series of each position.
     pub(super) nodes: Vec<(String, BTreeMap<SeriesName, Series>)>,
-    /// The last receiver of each process's messages, by node and process.
+    /// For each process, the node to which it last sent a message. The key is the node and id of
+    /// the process.
     peers: BTreeMap<(String, String), String>,
 }
 
@@ -60,7 +61,7 @@ impl Positions {
                     self.peers.insert(key, peer.clone());
                 }
             }
-            // The positions of a server that is down are not positions.
+            // While a server is down, it has no positions.
             Act::World { text } if is_end(text) => {
                 all.values_mut()
                     .for_each(|series| series.add(x, Lsn::INVALID));

@@ -1,5 +1,5 @@
-//! Runs the plan again and keeps what the page shows. A run can have millions of events, so only
-//! the last ones, those near the story, and all faults are kept.
+//! Runs the plan again and keeps what the page shows. A run can have millions of events. Only the
+//! last events, the events near those of the story, and all faults are kept.
 
 use super::Page;
 use super::axis::Axis;
@@ -11,15 +11,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use walsim_core::base::{Pid, Planted};
 use walsim_core::shmem::Role;
 
-/// The number of last events that are kept.
+/// How many of the last events are kept.
 const LAST: usize = 1500;
 /// Events whose numbers differ by at most this many from one of the story are kept.
 const NEAR: u64 = 30;
-/// Faults, starts and stops that are kept, from the beginning of the run.
+/// How many faults, starts and stops are kept, counted from the beginning of the run.
 const WORLD: usize = 400;
-/// Lines of server logs that are kept, from the beginning of the run.
+/// How many lines of server logs are kept, counted from the beginning of the run.
 const LOGS: usize = 200;
-/// Messages and disk operations in flight, for one pair of nodes or one process.
+/// How many equal messages between two nodes, or disk operations of a process on a file, are
+/// tracked until they arrive or complete.
 const FLYING: usize = 200;
 
 /// What the page shows of a run.
@@ -29,8 +30,8 @@ pub(super) struct Record {
     pub(super) events: BTreeMap<u64, TraceEvent>,
     /// The number of events at the level `events`.
     pub(super) total: u64,
-    /// The receipt of each message that was received, the completion of each fsync, and the
-    /// reverse.
+    /// Maps the sending of a message to its receipt, and the issue of an fsync to its completion.
+    /// Also contains the reverse.
     pub(super) pairs: BTreeMap<u64, u64>,
     /// All processes, by node and id.
     pub(super) lives: BTreeMap<(String, Pid), Life>,
@@ -105,7 +106,7 @@ impl Record {
         record
             .events
             .extend(last.into_iter().map(|event| (event.number, event)));
-        // The story has events of a level that the page does not show otherwise.
+        // Events of the story may be of a level that the page does not show otherwise.
         let told = page.story.lines.iter().map(|line| &line.event);
         record
             .events
@@ -209,7 +210,7 @@ impl Listener<'_> {
                 self.end_of(&disk_key(event, act.op, &act.file), event);
             }
             Act::Connection { peer, what } if *what == "requested" => {
-                // What an old connection has not delivered yet is lost.
+                // Messages that the old connection has not delivered yet are lost.
                 let ends = [&event.node, peer];
                 self.flying
                     .retain(|(from, to, _), _| !(ends.contains(&from) && ends.contains(&to)));

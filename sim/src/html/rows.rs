@@ -1,5 +1,5 @@
 //! Chooses the events of the space-time diagram: the story, the other ends of its messages, the
-//! faults, and what happened near them.
+//! faults, and events near all of these.
 
 use super::Page;
 use super::record::Record;

@@ -53,7 +53,8 @@ pub(super) fn table(page: &Page<'_>, record: &Record) -> Table {
             kind: event.act.kind(),
             class: looks(event).1,
             text: event.act.to_string(),
-            // The numbers count the events of all levels.
+            // Events of levels that are not shown have numbers too, so a small difference is no
+            // gap.
             gap: !all && event.number > before + 400,
         });
     }
