@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(Overrides::default().version(), None);
     }
 
-    /// As in a configuration file, the last one wins.
+    /// As in a configuration file, the last value wins.
     #[test]
     fn the_last_version_is_that_of_the_servers() {
         let texts = ["pg_version=15", "pg_version=19"];

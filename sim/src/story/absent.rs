@@ -256,8 +256,8 @@ impl Absences {
         self.requested.remove(&event.node);
     }
 
-    /// All that is missing at the end, and what was missing when the power was lost.
-    /// `processes` are those that exist at the end.
+    /// What is missing at the end of the run, and what was missing at a power loss. `processes` are
+    /// the processes at the end of the run.
     pub(super) fn of(self, subjects: &Subjects, processes: &[Waiting]) -> Vec<Absence> {
         let (shutdowns, blocks) = (self.of_shutdowns(processes), self.of_blocks(subjects));
         let mut all = self.lost;

@@ -175,9 +175,9 @@ fn positions_in(text: &str) -> impl Iterator<Item = Lsn> {
     })
 }
 
-/// One range from the lowest to the highest position if all are within one segment, else one range
-/// for each position. A range also includes the byte before a position, because the position may be
-/// the end of something.
+/// If all positions are within one segment, one range from the lowest to the highest. Otherwise one
+/// range for each position. A range also includes the byte before a position, because the position
+/// may be the end of something.
 fn near(geometry: &Geometry, positions: Vec<Lsn>) -> Vec<Range<Lsn>> {
     let around = |from: Lsn, to: Lsn| Lsn(from.0.saturating_sub(1))..Lsn(to.0.saturating_add(1));
     let (Some(low), Some(high)) = (positions.iter().min(), positions.iter().max()) else {

@@ -122,8 +122,8 @@ fn events_of(line: &Line) -> u64 {
     1 + line.repeats.map_or(0, |repeats| repeats.more)
 }
 
-/// The lines of a group. The first event always gets a line, which counts its repetitions. If the
-/// group is not a loop, its last events get lines too.
+/// The lines for a group of equal events. The first event always gets a line, which counts the
+/// events that follow. If the group is not longer than [`LOOP`], its last events get lines too.
 fn lines(group: Group, subjects: &Subjects) -> Vec<Line> {
     let Group {
         relevance,

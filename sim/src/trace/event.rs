@@ -134,7 +134,7 @@ pub enum Act {
         /// The bytes that were not durable.
         #[serde(serialize_with = "bytes")]
         unsynced: Vec<Range<u64>>,
-        /// Those of them that were lost.
+        /// The bytes of `unsynced` that were lost.
         #[serde(serialize_with = "bytes")]
         lost: Vec<Range<u64>>,
         /// Whether the file has lost its name, or a removed file has its name again.
