@@ -9,8 +9,8 @@ use walsim::trace::{Act, TraceEvent};
 use walsim::world::{Excuses, Outcome, Verdict, Violation, run};
 use walsim_core::base::{Bug, Lsn, MarkSet, Mono, Planted};
 
-/// The report of a failing run contains the invariant, the compared facts, the story, and the
-/// command that replays the run.
+/// The report of a failing run contains the invariant, the compared facts, the events that led to
+/// the violation, and the command that replays the run.
 #[test]
 fn a_failure_report_tells_what_to_do_next() {
     let line = |number: u64, ms: u64, node: &str, text: &str| Line {
@@ -198,7 +198,7 @@ fn reports_of_all_bugs_are_readable() {
     }
 }
 
-/// For these bugs, the story or the list of missing events must name the decisive event.
+/// For these bugs, the report must name the decisive event, or say that it is missing.
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn the_deciding_event_is_told() {

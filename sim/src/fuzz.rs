@@ -142,8 +142,8 @@ pub struct Campaign {
     pub nondeterministic: u64,
     /// How often each rare state was reached.
     pub marks: MarkCounts,
-    /// How many seeds used each excuse. The operator repairs an excused standby, and then the
-    /// standby must converge.
+    /// How many seeds used each excuse. An excuse is a legal reason why a standby could not catch
+    /// up until the operator repaired it.
     pub excuses: ExcuseCounts,
     /// The worst status of all runs.
     pub status: Status,
@@ -213,9 +213,9 @@ impl Campaign {
         }
     }
 
-    /// The excuses that more seeds used than the profile allows. Empty if settings are overridden,
-    /// because a setting can change the rates. For example, version 15 never refuses an invalidated
-    /// slot, and version 18 always does.
+    /// The excuses (legal reasons why a standby cannot catch up) that more seeds used than the
+    /// profile allows. Empty if settings are overridden, because a setting can change the rates.
+    /// For example, version 15 never refuses an invalidated slot, and version 18 always does.
     #[must_use]
     pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
         match self.overridden {

@@ -5,7 +5,7 @@
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};
 
-/// A correct campaign reports a mark as missing with a probability of 1 in `ONCE_IN`.
+/// A correct campaign reports a rare state (mark) as missing with a probability of 1 in `ONCE_IN`.
 const ONCE_IN: u32 = 10_000;
 
 /// A rare state (mark) and its rate in the profile `default`.
@@ -21,8 +21,9 @@ const fn mandatory(mark: Mark, per_10_000: u64) -> Mandatory {
     Mandatory { mark, per_10_000 }
 }
 
-/// All mandatory marks. Each rate is five sixths of the rate in the last large campaign, so that a
-/// small change of the model does not require a change here.
+/// All rare states that a campaign must reach (marks), each with its rate. A rate is five sixths of
+/// the rate in the last large campaign, so that a small change of the model does not require a
+/// change here.
 pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::CommitAcked, 9900),
     mandatory(Mark::RecordCrossesPage, 9900),
@@ -51,7 +52,7 @@ pub const MANDATORY: [Mandatory; 25] = [
     mandatory(Mark::StandbyLagOverOneSegment, 7500),
 ];
 
-/// How many runs reached each mark.
+/// How many runs reached each rare state (mark).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MarkCounts(Vec<u64>);
 
@@ -69,12 +70,12 @@ impl MarkCounts {
         }
     }
 
-    /// Every mark with its count, in the order in which the marks are defined.
+    /// Every rare state (mark) with its count, in the order in which the marks are defined.
     pub fn iter(&self) -> impl Iterator<Item = (Mark, u64)> {
         Mark::ALL.iter().copied().zip(self.0.iter().copied())
     }
 
-    /// The mandatory marks that too few of `seeds` seeds have reached.
+    /// The rare states (marks) that too few of `seeds` seeds have reached.
     #[must_use]
     pub fn missed(&self, seeds: u64) -> Vec<Mark> {
         let rare = |m: &&Mandatory| {

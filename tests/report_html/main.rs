@@ -39,7 +39,7 @@ fn failing(name: &str) -> (String, serde_json::Value) {
     report(name, &[&play(), "--bug", BUG])
 }
 
-/// The numbers of the events of the story, from the JSON line.
+/// The numbers of the events that led to the violation, from the JSON line.
 fn story(line: &serde_json::Value) -> Vec<u64> {
     let lines = line["story"].as_array().expect("a story");
     let numbers = lines.iter().map(|line| line["event"].as_u64());

@@ -169,8 +169,8 @@ pub(super) struct Run {
     pub(super) steps: u64,
     pub(super) sim_s: f64,
     pub(super) hash: String,
-    /// The number of fault rows in the plan. `faults_struck` says how many of them took effect, and
-    /// is null if the run was stopped early.
+    /// The number of faults in the plan. `faults_struck` says how many of them took effect, and is
+    /// null if the run was stopped early.
     pub(super) faults: usize,
     pub(super) faults_struck: Option<usize>,
     /// Pinned choices that did not change the run.
@@ -211,8 +211,8 @@ pub(super) struct Bug {
     /// The number of seeds that were abandoned after too many steps.
     pub(super) long_runs: u64,
     pub(super) cpu_s: f64,
-    /// The number of rows in the shrunk file. `shrunk_faults` says how many of them are faults.
-    /// Both are null if the plan was not shrunk.
+    /// The number of entries (workload, faults and actions) in the shrunk plan. `shrunk_faults` is
+    /// the number of faults among them. Both are null if the plan was not shrunk.
     pub(super) shrunk_steps: Option<usize>,
     pub(super) shrunk_faults: Option<usize>,
     pub(super) file: Option<String>,

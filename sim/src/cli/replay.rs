@@ -345,7 +345,7 @@ impl Played {
     }
 }
 
-/// How many fault rows took effect.
+/// How many faults of the plan took effect.
 fn struck(plan: &Plan, outcome: &walsim::world::Outcome) -> usize {
     plan.faults.len() - outcome.idle_faults.len()
 }

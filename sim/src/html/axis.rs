@@ -1,4 +1,5 @@
-//! The time axis of the chart. A very long span without events of the story is squeezed.
+//! The time axis of the chart. A very long span without events that led to the violation is
+//! squeezed.
 
 /// The x coordinates of times.
 #[derive(Clone, Debug)]

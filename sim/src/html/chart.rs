@@ -13,7 +13,7 @@ pub(super) const LEFT: i64 = 86;
 /// The length of the time axis.
 pub(super) const WIDTH: i64 = 720;
 const RIGHT: i64 = 200;
-/// The height of the strip with the line numbers of the story's events.
+/// The height of the strip with the numbers of the events that led to the violation.
 const STRIP: i64 = 34;
 const PANEL: i64 = 150;
 /// The distance between two panels. The name of the node is drawn there.
@@ -38,7 +38,7 @@ pub(super) struct Chart {
     pub(super) bottom: i64,
 }
 
-/// Lines of the story at nearly the same time.
+/// Events that led to the violation, at nearly the same time. They share one label.
 #[derive(Debug)]
 pub(super) struct Numbers {
     pub(super) x: i64,
@@ -81,7 +81,7 @@ pub(super) struct Line {
     pub(super) label: i64,
 }
 
-/// Draws the chart; `None` if no node has a position.
+/// Draws the chart. Returns `None` if no node has a position.
 pub(super) fn draw(page: &Page<'_>, record: &Record) -> Option<Chart> {
     let positions = &record.positions;
     let (low, high) = positions.bounds()?;
@@ -123,7 +123,7 @@ pub(super) fn draw(page: &Page<'_>, record: &Record) -> Option<Chart> {
     })
 }
 
-/// The class of a line; `None` if the position is only in the table.
+/// The class of a line in the chart. `None` if the chart does not show the position.
 fn class(what: &str) -> Option<&'static str> {
     Some(match what {
         "insert" => "insert",
@@ -262,7 +262,7 @@ fn faults(record: &Record, node: &str) -> Vec<Fault> {
     faults
 }
 
-/// The line numbers of the story's events, which are drawn above the chart.
+/// The numbers of the events that led to the violation, which are drawn above the chart.
 fn numbers(page: &Page<'_>, positions: &Positions) -> Vec<Numbers> {
     let mut groups: Vec<(i64, usize, usize, u64)> = Vec::new();
     for (index, line) in page.story.lines.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::text::{lines, seconds};
 use crate::trace::{Act, DiskAct, MessageFields, TraceEvent};
 use std::collections::BTreeMap;
 
-/// The x coordinate of the line numbers of the story's events.
+/// The x coordinate of the numbers of the events that led to the violation.
 const BADGE: i64 = 102;
 const LANES: i64 = 158;
 /// The x coordinate of events that concern no node.
@@ -83,7 +83,7 @@ pub(super) struct Arrow {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) number: u64,
-    /// The number of the event's line in the story, from 1.
+    /// The number of the event among the events that led to the violation, from 1.
     pub(super) line: Option<usize>,
     pub(super) x: i64,
     pub(super) y: i64,

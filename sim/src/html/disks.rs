@@ -22,7 +22,7 @@ const FILES: usize = 24;
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) title: String,
-    /// The event of the power loss; `None` for the end of the run.
+    /// The event of the power loss. `None` for the end of the run.
     pub(super) event: Option<u64>,
     /// Whether its files are shown at first.
     pub(super) open: bool,

@@ -146,7 +146,7 @@ fn shrunk(page: &Page<'_>) -> String {
     )
 }
 
-/// A line of the story, ready for its template.
+/// An event that led to the violation, ready for its template.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) number: u64,
@@ -160,7 +160,7 @@ pub(super) struct Told {
     pub(super) sign: &'static str,
 }
 
-/// The lines of the story.
+/// The events that led to the violation, one on each line.
 pub(super) fn told(lines: &[Line]) -> Vec<Told> {
     let told = lines.iter().enumerate().map(|(index, line)| {
         let (relevance, sign) = match line.relevance {

@@ -17,7 +17,8 @@ pub(super) struct Positions {
     peers: BTreeMap<(String, String), String>,
 }
 
-/// A position, and the slot or standby that it belongs to; empty for others.
+/// The name of a position, and the slot or standby to which the position belongs. The second text
+/// is empty for other positions.
 pub(super) type SeriesName = (&'static str, String);
 
 /// One position over time.

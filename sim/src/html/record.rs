@@ -1,5 +1,5 @@
 //! Runs the plan again and keeps what the page shows. A run can have millions of events. Only the
-//! last events, the events near those of the story, and all faults are kept.
+//! last events, all faults, and the events near those that led to the violation are kept.
 
 use super::Page;
 use super::axis::Axis;
@@ -13,7 +13,8 @@ use walsim_core::shmem::Role;
 
 /// How many of the last events are kept.
 const LAST: usize = 1500;
-/// Events whose numbers differ by at most this many from one of the story are kept.
+/// Events near an event that led to the violation are kept. Their numbers differ by at most this
+/// many.
 const NEAR: u64 = 30;
 /// How many faults, starts and stops are kept, counted from the beginning of the run.
 const WORLD: usize = 400;
@@ -38,7 +39,7 @@ pub(super) struct Record {
     pub(super) positions: Positions,
     /// The files with unsynced bytes at the end, by node.
     pub(super) unsynced: Vec<(String, Vec<Unsynced>)>,
-    /// The numbers of the events of the story, in its order.
+    /// The numbers of the events that led to the violation, in the order in which they happened.
     pub(super) story: Vec<u64>,
 }
 
@@ -106,7 +107,8 @@ impl Record {
         record
             .events
             .extend(last.into_iter().map(|event| (event.number, event)));
-        // Events of the story may be of a level that the page does not show otherwise.
+        // The events that led to the violation may be of a level that the page does not show
+        // otherwise.
         let told = page.story.lines.iter().map(|line| &line.event);
         record
             .events
@@ -115,7 +117,8 @@ impl Record {
     }
 }
 
-/// The numbers of the events that are kept because of the story.
+/// The numbers of the events that are kept because they are near an event that led to the
+/// violation.
 fn near(page: &Page<'_>) -> BTreeSet<u64> {
     let mut near = BTreeSet::new();
     for line in &page.story.lines {

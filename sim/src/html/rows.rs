@@ -1,14 +1,16 @@
-//! Chooses the events of the space-time diagram: the story, the other ends of its messages, the
-//! faults, and events near all of these.
+//! Chooses the events of the space-time diagram: the events that led to the violation, the other
+//! ends of their messages, the faults, and events near all of these.
 
 use super::Page;
 use super::record::Record;
 use crate::trace::{Act, MessageFields, TraceEvent};
 use std::collections::BTreeSet;
 
-/// The number of rows, if the story and its messages do not need more.
+/// The number of rows of the diagram. It has more rows only if the events that led to the violation
+/// need them.
 const ROWS: usize = 72;
-/// The number of faults, starts and stops that are shown besides those of the story.
+/// The number of faults, starts and stops that are shown besides the events that led to the
+/// violation.
 const FAULTS: usize = 24;
 /// Events whose numbers differ by at most this many are near to each other.
 const NEAR: u64 = 24;
@@ -17,7 +19,7 @@ const NEAR: u64 = 24;
 #[derive(Clone, Debug)]
 pub(super) struct Row<'a> {
     pub(super) event: &'a TraceEvent,
-    /// The number of the line in the story, from 1.
+    /// The number of the event among the events that led to the violation, from 1.
     pub(super) line: Option<usize>,
     pub(super) text: String,
 }

@@ -132,14 +132,14 @@ impl Default for DiskPlan {
     }
 }
 
-/// When a row takes effect.
+/// When an entry of the plan (workload, fault or action) takes effect.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum When {
     /// This many microseconds after the start.
     At(u64),
     /// At the nth occurrence of an event, counted from 1. A fault that kills the node takes effect
-    /// before the effect of the event, for example before the write of `wal-write`. Every other row
-    /// takes effect after the step that causes the event.
+    /// before the effect of the event, for example before the write of `wal-write`. Any other fault
+    /// or action takes effect after the step that causes the event.
     Event {
         /// The node.
         node: usize,
@@ -151,7 +151,7 @@ pub enum When {
 }
 
 impl When {
-    /// The time, if the row does not wait for an event.
+    /// The time, if the entry of the plan does not wait for an event.
     #[must_use]
     pub const fn at_us(&self) -> Option<u64> {
         match self {
@@ -161,7 +161,7 @@ impl When {
     }
 }
 
-/// Events for which a row can wait. docs/plans.md lists their names in plan files.
+/// Events for which an entry of the plan can wait. docs/plans.md lists their names in plan files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum EventKind {
     /// A process is about to write to a WAL segment.
@@ -234,7 +234,7 @@ impl EventKind {
 pub struct WorkloadRow {
     /// When the series begins.
     pub when: When,
-    /// The session, numbered from 0. The rows of one session run one after the other.
+    /// The session, numbered from 0. The workload rows of one session run one after the other.
     pub session: u32,
     /// The node.
     pub node: usize,
@@ -405,7 +405,7 @@ impl ShutdownMode {
     }
 }
 
-/// The kinds of processes that a row can name.
+/// The kinds of processes that a fault can name.
 pub const PROCESSES: [Role; 7] = [
     Role::Postmaster,
     Role::Backend,

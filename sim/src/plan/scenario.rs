@@ -24,8 +24,8 @@ pub struct Expect {
     pub invariants: Vec<&'static str>,
     /// Rare states that the run without the bug must reach.
     pub marks: Vec<Mark>,
-    /// The excuses that the run without the bug must use. If the list is not empty, the run must
-    /// not use any other excuse.
+    /// The excuses (legal reasons why a standby cannot catch up) that the run without the bug must
+    /// use. If the list is not empty, the run must not use any other excuse.
     pub excuses: Vec<Excuse>,
 }
 
@@ -37,7 +37,8 @@ impl Expect {
     }
 
     /// The first expectation that the run without the bug did not meet, as text. If the run must
-    /// pass, the caller checks the verdict and this function checks the marks and excuses.
+    /// pass, the caller checks the verdict, and this function checks the expected rare states and
+    /// excuses.
     #[must_use]
     pub fn missed(&self, outcome: &Outcome) -> Option<String> {
         if self.is_violation() {

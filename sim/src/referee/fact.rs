@@ -1,5 +1,5 @@
-//! Facts about a violation: named values with types. Reports format the facts as text. The story of
-//! a failed run uses the facts to find the events that led to the violation.
+//! Facts about a violation: named values with types. Reports format the facts as text. The facts
+//! are also used to find the events that led to the violation.
 
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};

@@ -132,7 +132,8 @@ impl Referee {
             .map_or(Promise::Safety, |about| about.promise)
     }
 
-    /// Shows the checks a step, after its effects have been executed.
+    /// Passes a step to the checks that have subscribed to it. The effects of the step have already
+    /// been executed.
     pub(crate) fn step(&mut self, step: &Step<'_>) -> Ruling {
         let changes = self.known.step(step);
         let mut first = First::default();
@@ -167,8 +168,8 @@ impl Referee {
             .try_for_each(|check| check.audit(node, known))
     }
 
-    /// Shows the checks the log messages and exits of processes of this step, and whether the
-    /// server has come up.
+    /// Passes three kinds of events of this step to the checks: log messages, exits of processes,
+    /// and that the server has come up.
     fn effects(&mut self, step: &Step<'_>, changes: &Changes, first: &mut First) {
         let Self {
             checks,
@@ -260,7 +261,7 @@ impl Referee {
         }
     }
 
-    /// Shows the checks a disk operation.
+    /// Passes a disk operation to the checks.
     pub(crate) fn disk(&mut self, event: &DiskEvent<'_>) -> Ruling {
         self.known.disk(event);
         let Self {
@@ -273,7 +274,7 @@ impl Referee {
         ask(checks, who, |check| check.on_disk(event, known))
     }
 
-    /// Shows the checks an event of a server that happened outside of the server's steps.
+    /// Passes an event of a server to the checks. The event happened outside of the server's steps.
     pub(crate) fn server(&mut self, event: &ServerEvent<'_>) -> Ruling {
         let host = event.site.host;
         self.known.server(host, event.disk, &event.act);
@@ -296,7 +297,7 @@ impl Referee {
         self.known.torn(host, pages);
     }
 
-    /// Shows the checks an event of a client session.
+    /// Passes an event of a client session to the checks.
     pub(crate) fn client(&mut self, event: &ClientEvent<'_>) -> Ruling {
         self.known.client(event);
         let Self {
@@ -310,8 +311,8 @@ impl Referee {
         })
     }
 
-    /// Called when bytes pass a node's end of a connection. Shows the checks each message that
-    /// these bytes complete.
+    /// Called when bytes pass a node's end of a connection. Passes each message that these bytes
+    /// complete to the checks.
     pub(crate) fn bytes(&mut self, end: &End<'_>) -> Ruling {
         let Self {
             checks,
@@ -391,7 +392,7 @@ impl Referee {
         self.known.force(forced);
     }
 
-    /// The marks that the referee has reached. A mark is a rare state that campaigns must reach.
+    /// The rare states (marks) that the referee has seen in this run.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.known.marks()
     }

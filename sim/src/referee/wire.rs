@@ -69,7 +69,7 @@ impl End<'_> {
 }
 
 impl Wire {
-    /// Shows the checks every message that these bytes complete.
+    /// Calls `show` for every message that these bytes complete.
     pub(super) fn bytes(
         &mut self,
         bytes: &End<'_>,
@@ -161,7 +161,8 @@ impl Stream {
     }
 }
 
-/// Shows whole messages without copying them. Returns the beginning of an incomplete message.
+/// Calls `show` for whole messages, which are not copied. Returns the beginning of an incomplete
+/// message.
 fn whole(
     pieces: &[Bytes; 2],
     mut show: impl FnMut(u8, &[Bytes; 2]) -> Ruling,

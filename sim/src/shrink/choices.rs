@@ -1,5 +1,5 @@
 //! Pins choices: all choices of one kind get one fixed value. Also tries other seeds, with which
-//! the plan may need fewer rows.
+//! the plan may need fewer entries.
 
 use super::rows::without;
 use super::simplify::simplified;
@@ -49,8 +49,8 @@ pub(super) fn pin_kinds(search: &mut Search<'_>) {
     }
 }
 
-/// Tries other seeds, beginning with 0, on smaller candidates. A candidate has one row less than
-/// the best plan, or has default values everywhere.
+/// Tries other seeds, beginning with 0, on smaller candidates. A candidate has one workload row,
+/// fault or action less than the best plan, or has default values everywhere.
 pub(super) fn other_seed(search: &mut Search<'_>) -> bool {
     let rows = Size::of(&search.best).steps;
     let less = (0..rows)

@@ -94,8 +94,8 @@ const PASSES: [Pass; 9] = [
     ("events", values::wait_for_events),
 ];
 
-/// A second order of the passes, which leads to other plans. This order removes rows first, and
-/// resets values to their defaults last.
+/// A second order of the passes, which leads to other plans. This order removes entries of the plan
+/// first, and resets values to their defaults last.
 const OTHER_WAY: [Pass; 9] = [
     ("the end", rows::cut_the_end),
     ("nodes", nodes::drop_nodes),
@@ -108,7 +108,8 @@ const OTHER_WAY: [Pass; 9] = [
     ("simplify", simplify::simplify),
 ];
 
-/// The second order of the passes is not tried if the first order has left at most this many rows.
+/// The second order of the passes is not tried if the first order has left at most this many
+/// entries in the plan.
 const FEW: usize = 2;
 
 /// Shrinks a plan that fails as `failed` describes. `judge` runs a candidate. `go_on` is called

@@ -1,4 +1,5 @@
-//! Removes nodes. Removing a node also removes its rows, and attaches its standbys to its upstream.
+//! Removes nodes. Removing a node also removes its workload, faults and actions, and attaches its
+//! standbys to its upstream.
 
 use super::Search;
 use crate::plan::{Action, Fault, Plan, When};

@@ -1,5 +1,5 @@
-//! Removes rows that come after the failure and rows that the failure does not need. Merges other
-//! rows.
+//! Removes entries of the plan (workload, faults and actions) that come after the failure or that
+//! the failure does not need. Merges other entries.
 
 use super::Search;
 use crate::plan::{Plan, When, WorkloadRow};
@@ -7,12 +7,13 @@ use std::ops::Range;
 
 const SECOND: u64 = 1_000_000;
 
-/// Removes the rows after the failure, because they cannot cause it.
+/// Removes the faults, actions and workload that begin after the failure, because they cannot cause
+/// it.
 pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
     };
-    // If the failure is in the quiescent phase, all rows of the active phase are before it.
+    // If the failure is in the quiescent phase, the active phase keeps its length.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,
@@ -27,7 +28,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     });
 }
 
-/// Removes rows of workload, faults and actions. All of them are treated as one list.
+/// Removes workload rows, faults and actions. All of them are treated as one list.
 pub(super) fn drop_rows(search: &mut Search<'_>) {
     search.leave_out(|plan| super::Size::of(plan).steps, without);
 }
@@ -45,8 +46,8 @@ pub(super) fn without(plan: &Plan, rows: Range<usize>) -> Plan {
     plan
 }
 
-/// Merges rows of the workload. If two rows cannot be merged, tries to run both in one session. At
-/// the end the sessions are renumbered from 0.
+/// Merges pairs of workload rows. If two rows cannot be merged, tries to run both in one session.
+/// At the end the sessions are renumbered from 0.
 pub(super) fn join_rows(search: &mut Search<'_>) {
     let mut second = search.best.workload.len();
     while second > 1 {
@@ -71,8 +72,8 @@ pub(super) fn join_rows(search: &mut Search<'_>) {
     search.attempt_with(number_sessions);
 }
 
-/// The rows that could replace two rows. Each has the transactions of both rows. The other values
-/// are taken from the first row, from the second row, or from the row that causes more work.
+/// The workload rows that could replace two rows. Each has the transactions of both rows. The other
+/// values are taken from the first row, from the second row, or from the row that causes more work.
 fn joined(a: &WorkloadRow, b: &WorkloadRow) -> [WorkloadRow; 3] {
     let transactions = a.transactions.saturating_add(b.transactions);
     let most = WorkloadRow {

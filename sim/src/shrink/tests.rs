@@ -88,7 +88,8 @@ fn reaches_the_rows_that_matter_with_the_least_values() {
 
 #[test]
 fn keeps_what_the_failure_needs() {
-    // The failure needs two rows of different kinds, of which neither is the last row of its table.
+    // The failure needs two entries of the plan of different kinds. Neither is the last one of its
+    // kind.
     let needs = |plan: &Plan| {
         let switches = plan.actions.iter();
         let switches = switches.filter(|row| {
@@ -208,9 +209,9 @@ fn another_seed_may_need_less() {
     assert_eq!((Size::of(&plan.plan).steps, plan.plan.seed), (1, 5));
 }
 
-/// The first order of the passes resets values to defaults before it removes rows. With default
-/// values this failure needs three rows, so the search ends with three rows. The second order finds
-/// the plan with one row.
+/// The first order of the passes resets values to defaults before it removes workload rows. With
+/// default values this failure needs three rows, so the search ends with three rows. The second
+/// order finds the plan with one row.
 #[test]
 fn another_way_down_may_reach_more() {
     let fits = |plan: &Plan| plan.step_delays && plan.nodes.len() > 2 && plan.workload.len() > 2;

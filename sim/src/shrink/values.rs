@@ -18,7 +18,8 @@ enum Knob<'a> {
     Switch(&'a mut bool),
 }
 
-/// All values of the rows. The order of the values depends only on the kinds of the rows.
+/// All values in the plan's workload, faults and actions. The order of the values depends only on
+/// the kinds of these entries.
 fn knobs(plan: &mut Plan) -> Vec<Knob<'_>> {
     let mut knobs = Vec::new();
     for row in &mut plan.workload {
@@ -137,9 +138,9 @@ fn fewer(search: &mut Search<'_>, n: usize, least: u64) {
     }
 }
 
-/// Divides all numbers of transactions and all event numbers (`nth`) by `part`. A row may wait for
-/// the nth event, and that event may need many transactions. Therefore both numbers must shrink
-/// together.
+/// Divides all numbers of transactions and all event numbers (`nth`) by `part`. A fault or action
+/// may wait for the nth event, and that event may need many transactions. Therefore both numbers
+/// must shrink together.
 fn scale_down(search: &mut Search<'_>, part: u32) -> bool {
     let rows = search.best.faults.iter().map(|row| &row.when);
     let rows = rows.chain(search.best.actions.iter().map(|row| &row.when));

@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Shows the referee what a session sends or receives.
+    /// Passes what a session sends or receives to the referee.
     fn client_event(&mut self, session: usize, act: ClientAct<'_>) {
         let Some(line) = self.clients.lines.get(&session) else {
             return;
@@ -245,7 +245,8 @@ impl World {
         self.judge(ruling);
     }
 
-    /// Records the slots that operators drop. A standby whose slot was dropped may be excused.
+    /// Records the slots that operators drop, because a standby may be unable to catch up without
+    /// its slot.
     fn note_slot(&mut self, host: usize, statement: &SlotStatement) {
         match statement {
             SlotStatement::Drop(name) => {

@@ -192,7 +192,7 @@ impl World {
             .op(self.now, state.index, conn, call, &self.choices);
     }
 
-    /// Shows the referee bytes that pass a node's end of a connection.
+    /// Passes bytes at a node's end of a connection to the referee.
     fn show_bytes(
         &mut self,
         host: usize,

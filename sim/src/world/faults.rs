@@ -26,7 +26,7 @@ pub(super) struct Stall {
 }
 
 impl World {
-    /// Schedules the rows whose time is given.
+    /// Schedules the entries of the plan whose time is given.
     pub(super) fn schedule_rows(&mut self) {
         let plan = self.plan.clone();
         let workload = plan.workload.iter().map(|row| &row.when);
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Whether any row waits for an event.
+    /// Whether any entry of the plan waits for an event.
     pub(super) fn waits_for_events(&self) -> bool {
         let waits = |when: &When| matches!(when, When::Event { .. });
         self.plan.faults.iter().any(|row| waits(&row.when))
@@ -58,9 +58,9 @@ impl World {
             || self.plan.workload.iter().any(|row| waits(&row.when))
     }
 
-    /// Schedules the rows that wait for this event. A fault that kills this node is not scheduled
-    /// but returned, so that the caller can kill the node before it executes the effect that caused
-    /// the event.
+    /// Schedules the faults, actions and workload that wait for this event. A fault that kills this
+    /// node is not scheduled but returned, so that the caller can kill the node before it executes
+    /// the effect that caused the event.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;
@@ -136,8 +136,8 @@ impl World {
         }
     }
 
-    /// Schedules the rows of the plan that wait for this event. Called for events that no effect
-    /// causes. If such a row kills the node, the node dies at once.
+    /// Schedules the faults, actions and workload that wait for this event. Called for events that
+    /// no effect causes. If a fault kills the node, the node dies at once.
     pub(super) fn after_event(&mut self, host: usize, event: EventKind) {
         if self.waits_for_events()
             && let Some(doom) = self.fire(host, event)
@@ -446,8 +446,8 @@ impl World {
         match &plan.actions[row].action {
             Action::Sql { node, statement } => self.operate(*node, statement.clone()),
             Action::Reload { node, settings } => {
-                // In the quiescent phase a reload happens only if its row has a time. A row that
-                // waits for an event could otherwise take effect at any time.
+                // In the quiescent phase a reload happens only if the plan gives its time. A reload
+                // that waits for an event could otherwise happen at any time.
                 let has_time = plan.actions[row].when.at_us().is_some();
                 if has_time || self.quiescence.is_none() {
                     self.reload(*node, settings);

@@ -52,7 +52,7 @@ enum Event {
     Disk(usize, OpId),
     /// A server is started.
     Boot(usize),
-    /// A row of the workload takes effect.
+    /// A row of the plan's workload begins.
     Workload(usize),
     Fault(usize),
     Action(usize),
@@ -89,7 +89,7 @@ pub struct World {
     spans: Spans,
     marks: MarkSet,
     faults: u64,
-    /// The fault rows that took effect.
+    /// The faults of the plan that took effect, by number.
     struck_rows: BTreeSet<usize>,
     commits: u64,
     /// How often each event has occurred on each node. Rows of the plan can wait for the nth
@@ -145,7 +145,8 @@ pub fn run_with(
 /// Like [`run`], but limits the number of steps.
 ///
 /// # Errors
-/// If the run needs more steps. The error contains the marks that the run has reached.
+/// If the run needs more steps. The error contains the rare states (marks) that the run has
+/// reached.
 pub fn run_at_most(
     plan: &Plan,
     planted: Planted,
@@ -514,7 +515,7 @@ impl World {
         self.hosts[host].reschedule(self.now, &self.choices);
     }
 
-    /// Shows the referee an event of a server.
+    /// Passes an event of a server to the referee.
     fn server_event(&mut self, host: usize, act: ServerAct<'_>) {
         let event = self.hosts[host].event(self.now, act);
         let ruling = self.referee.server(&event);
@@ -525,7 +526,7 @@ impl World {
         self.judge(ruling);
     }
 
-    /// Shows the referee a disk operation. Returns false if a check reports a violation.
+    /// Passes a disk operation to the referee. Returns false if a check reports a violation.
     fn disk_event(
         &mut self,
         host: usize,

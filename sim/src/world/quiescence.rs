@@ -234,7 +234,8 @@ impl World {
         })
     }
 
-    /// The first node that has not converged and has no excuse, with facts about the node.
+    /// The first node that has not converged and has no legal reason for this, with facts about the
+    /// node.
     fn lagging(&self) -> Option<(String, Vec<Fact>)> {
         let fact = |what: &str, value: &dyn Evidence| Fact::new(what, value);
         let name = |host: usize| self.hosts[host].plan.name.clone();

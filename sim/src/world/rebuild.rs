@@ -1,6 +1,6 @@
-//! The operator's repairs of excused standbys in the quiescent phase. The operator recreates the
-//! slot, writes a record, restarts the standby, or rebuilds the standby from a cold copy of its
-//! upstream.
+//! The operator's repairs of standbys in the quiescent phase. Only a standby that cannot catch up
+//! by itself for a legal reason is repaired. The operator recreates the slot, writes a record,
+//! restarts the standby, or rebuilds the standby from a cold copy of its upstream.
 
 use super::excuses::Excuse;
 use super::{Event, World};
@@ -33,8 +33,8 @@ enum Stage {
 }
 
 impl World {
-    /// Repairs the excused standbys. The operator rebuilds standbys only if no other repair is
-    /// pending, because a rebuild stops the upstream.
+    /// Repairs the standbys that cannot catch up by themselves. The operator rebuilds standbys only
+    /// if no other repair is pending, because a rebuild stops the upstream.
     pub(super) fn help(&mut self, excused: &[(usize, Excuse)]) {
         let is_rebuild = |excuse: Excuse| excuse == Excuse::WalRemoved;
         let others = excused.iter().any(|(_, excuse)| !is_rebuild(*excuse));

@@ -71,6 +71,6 @@ pub struct Outcome {
     pub faults: u64,
     /// Excuses that were used.
     pub excuses: Excuses,
-    /// The fault rows of the plan that had no effect.
+    /// The faults of the plan that had no effect, by number.
     pub idle_faults: Vec<usize>,
 }

@@ -14,8 +14,9 @@ use text::escaped;
 /// The largest number of lines in a diagram.
 pub const LINES: usize = 60;
 
-/// Draws the events that match the filter. `story` contains the numbers of events that are shown
-/// before others, such as those of a [`Story`](crate::story::Story).
+/// Draws the events that match the filter. `story` contains the numbers of the most important
+/// events, such as the events of a [`Story`](crate::story::Story). If not all events fit, other
+/// events are left out first.
 ///
 /// `events` must contain all messages (see [`is_other_end`](super::is_other_end)).
 #[must_use]

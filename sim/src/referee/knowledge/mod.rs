@@ -373,7 +373,7 @@ impl Knowledge {
             .map_or(Lsn::INVALID, Ledger::end)
     }
 
-    /// The marks that the referee has reached. A mark is a rare state that campaigns must reach.
+    /// The rare states (marks) that the referee has seen in this run.
     pub(crate) const fn marks(&self) -> MarkSet {
         self.marks
     }
