@@ -13,7 +13,8 @@ const ONCE_IN: u32 = 10_000;
 pub struct Mandatory {
     /// The mark.
     pub mark: Mark,
-    /// The number of seeds among 10,000 that reach the mark. It is somewhat lower than measured.
+    /// The number of seeds among 10,000 that reach the mark. This number is somewhat lower than the
+    /// measured one.
     pub per_10_000: u64,
 }
 

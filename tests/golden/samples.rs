@@ -235,8 +235,7 @@ impl Slice {
     }
 }
 
-/// The versions for which there are samples. These are the oldest and the newest version that can
-/// be simulated.
+/// The versions for which there are samples.
 pub(crate) const GOLDEN: [PgVersion; 2] = [PgVersion::V15, PgVersion::V18];
 
 pub(crate) fn slices() -> impl Iterator<Item = Slice> {

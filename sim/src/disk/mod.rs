@@ -94,7 +94,7 @@ struct Descriptor {
 }
 
 /// An operation in flight. It must be passed to [`Disk::complete`] exactly once, even if the
-/// process that issued it has died. If the machine loses power, it must not be passed.
+/// process that issued it has died. If the machine loses power, the operation must not be passed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(Act);
 

@@ -33,8 +33,8 @@ impl Ticket {
 
 impl Disk {
     /// Whether these bytes of a file would be the same after any crash that could happen now. The
-    /// name of the file must be durable, too. This stays so if a byte is overwritten with the same
-    /// value.
+    /// name of the file must be durable, too. Overwriting a byte with the same value does not
+    /// change the answer.
     #[must_use]
     pub fn is_stable(&self, path: &str, range: Range<u64>) -> bool {
         match self.file_at(path) {

@@ -153,8 +153,8 @@ impl Cast {
         &mut self.0[at].1
     }
 
-    /// Whether a group is drawn without a box. It has one participant, which stands for the whole
-    /// node or session.
+    /// Whether a group is drawn without a box. Such a group has one participant, which stands for
+    /// the whole node or session.
     fn is_single(roles: &[&'static str]) -> bool {
         roles == [""]
     }

@@ -154,8 +154,8 @@ struct Standby<'a> {
     ours: &'a Shmem,
     theirs: &'a Shmem,
     witness: &'a Witness,
-    /// The end of the WAL that the standby has applied. This is the redo point in its control file
-    /// if it has applied no WAL.
+    /// The end of the WAL that the standby has applied. If the standby has applied no WAL, this is
+    /// the redo point in the control file of the standby.
     from: Lsn,
 }
 
