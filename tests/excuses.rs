@@ -77,8 +77,8 @@ const NOT_EXEMPT: [(&str, Excuse); 5] = [
     ),
 ];
 
-/// Scenarios in scenarios/legal/neighbors. Each lacks one part of an excuse, the cause or the
-/// witness. For four excuses there is no scenario without the cause:
+/// Scenarios in scenarios/legal/neighbors. In each of them one part of an excuse is missing, either
+/// the cause or the witness. For four excuses there is no scenario without the cause:
 ///
 /// - `SlotInvalidated`, `WalRemoved`: the standby is refused only if the server has invalidated the
 ///   slot or removed the segment. If the server did so illegally, another check has already ended
@@ -86,8 +86,8 @@ const NOT_EXEMPT: [(&str, Excuse); 5] = [
 /// - `AheadOfFlush`: a standby requests a segment past its upstream's end of WAL only in the state
 ///   that is this excuse's cause.
 /// - `StaleWal`: the startup process reaches the same end of WAL again only while it reads streamed
-///   WAL. If a walreceiver had written wrong bytes there, PREFIX would have ended the run. So the
-///   bytes are old, and that is the cause.
+///   WAL. If a walreceiver had written wrong bytes there, the check PREFIX would have ended the
+///   run. So the bytes are old, and that is the cause.
 const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     (
         "slot-that-was-never-there",

@@ -319,8 +319,8 @@ fn directories_that_cannot_be_served_are_refused() {
         let left = fs::read_to_string(lock).unwrap_or_default();
         assert_eq!(left, "", "{complaint}");
     }
-    // A second server for the same directory is refused. A crashed cluster is not served as if it
-    // were stopped.
+    // A second server for the same directory is refused. A cluster that has crashed is refused,
+    // too.
     let running = Serve::start(&data, &[]);
     let second = serve::serve(&data, &[]).output().expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();

@@ -1,5 +1,5 @@
-//! Plan files. Every plan that can be generated or written is the same after it has been read back.
-//! Every misspelled word is refused, and the error names its place.
+//! Plan files. Every plan is the same after it has been written to a file and read back. Every
+//! misspelled word is refused, and the error says where in the file the word is.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};

@@ -1,6 +1,7 @@
 //! The rare states that a campaign must reach. Each is called a mark, and has the rate at which
-//! seeds of the default profile reach it. A mark counts as missing if too few seeds reached it: a
-//! correct campaign would have this or a lower count with a probability below 1 in 10,000.
+//! seeds of the default profile reach it. A mark counts as missing if too few seeds reached it. Too
+//! few means that a correct campaign would have this count, or a lower one, with a probability
+//! below 1 in 10,000.
 
 use std::fmt;
 use walsim_core::base::{Mark, MarkSet};

@@ -36,8 +36,8 @@ impl Dumps {
 
     pub(crate) fn ours<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
         let mut said = self.ours_whole(args);
-        // If a file contains no record, `walsim waldump` prints one line more than pg_waldump when
-        // the version is the reason.
+        // If walsim finds no record in a file because it does not know the version, it prints one
+        // line more than pg_waldump.
         let more = "PROGRAM: detail: The first page has magic number ";
         let lines = said.stderr.split_inclusive('\n');
         said.stderr = lines.filter(|line| !line.starts_with(more)).collect();

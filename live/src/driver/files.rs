@@ -197,8 +197,8 @@ fn done(result: io::Result<()>) -> Outcome {
     }
 }
 
-/// Fsyncs a directory (`fsync_fname_ext`). An error is ignored on file systems that cannot fsync
-/// directories, because they do not need to.
+/// Fsyncs a directory (`fsync_fname_ext`). Some file systems cannot fsync a directory, and do not
+/// need it. The error of such a file system is ignored.
 fn sync_dir(dir: &File) -> io::Result<()> {
     match rustix::fs::fsync(dir) {
         Err(Errno::BADF | Errno::INVAL) => Ok(()),

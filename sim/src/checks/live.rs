@@ -1,8 +1,8 @@
 //! A part of LIVE: if the startup process requests a walreceiver, the postmaster starts it within a
 //! second.
 //!
-//! The startup process gives up a request after ten seconds and makes a new one. A lost request
-//! would therefore not keep the cluster from converging. `world::quiescence` checks that all nodes
+//! The startup process gives up a request after ten seconds and makes a new one. The cluster would
+//! therefore converge even if a request were lost. `world::quiescence` checks that all nodes
 //! converge.
 
 use crate::referee::{

@@ -24,7 +24,7 @@ pub(super) struct Disk {
     pub(super) title: String,
     /// The event of the power loss. `None` for the end of the run.
     pub(super) event: Option<u64>,
-    /// Whether its files are shown at first.
+    /// Whether the files of this disk are shown when the page is opened.
     pub(super) open: bool,
     pub(super) summary: String,
     pub(super) files: Vec<File>,

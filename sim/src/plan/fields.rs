@@ -43,7 +43,7 @@ pub(super) fn number<T: TryFrom<u64>>(field: &Field) -> Read<T> {
     })
 }
 
-/// A size that fits in a row's field.
+/// A size, which must fit in 32 bits.
 pub(super) fn small_size(field: &Field) -> Read<u32> {
     let bytes = unit(field, size)?;
     u32::try_from(bytes).map_err(|_| {

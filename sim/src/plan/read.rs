@@ -24,7 +24,7 @@ pub(super) const DISK_CAPACITY: u64 = 4 << 30;
 pub(super) const ACTIVE_US: u64 = 10_000_000;
 
 impl Scenario {
-    /// Reads a plan file. `name` is the name of the run unless the file sets one.
+    /// Reads a plan file. `name` is the name of the run, unless the file contains a name.
     ///
     /// # Errors
     /// The first error, with its place in the text.

@@ -1,6 +1,6 @@
-//! Exemptions: hazards of PostgreSQL that violate an invariant and that checks therefore do not
-//! report. The directory docs/hazards describes each hazard. The referee counts how often each
-//! exemption is used.
+//! Exemptions: cases in which PostgreSQL itself violates an invariant, so that checks do not report
+//! the violation. Each case is a hazard, which the directory docs/hazards describes. The referee
+//! counts how often each exemption is used.
 
 /// A hazard of PostgreSQL that a check does not report, although the hazard violates the invariant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

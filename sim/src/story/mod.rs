@@ -4,7 +4,7 @@
 //! files, slots, blocks, transactions and nodes that the facts of the violation name. Each event
 //! gets a score, which is high if the event has much to do with the subjects (`relevance`). Equal
 //! events are collapsed (`telling`), and the events with the highest scores make the story. The
-//! story is data, which reports format.
+//! story is data. The reports format it as text.
 
 mod absent;
 mod reads;

@@ -20,7 +20,7 @@ pub struct Subjects {
     /// The process whose step violated the invariant, and the processes that facts name.
     pub processes: BTreeSet<Pid>,
     /// The WAL between the positions that facts name. If the positions are far from each other,
-    /// only the bytes at each position.
+    /// this is only the bytes at each position.
     pub wal: Vec<Range<Lsn>>,
     /// The positions that facts name.
     pub points: BTreeSet<Lsn>,
@@ -175,9 +175,9 @@ fn positions_in(text: &str) -> impl Iterator<Item = Lsn> {
     })
 }
 
-/// If all positions are within one segment, one range from the lowest to the highest. Otherwise one
-/// range for each position. A range also includes the byte before a position, because the position
-/// may be the end of something.
+/// Returns one range from the lowest to the highest position if all positions are within one
+/// segment. Otherwise returns one range for each position. A range also includes the byte before a
+/// position, because the position may be the end of a record.
 fn near(geometry: &Geometry, positions: Vec<Lsn>) -> Vec<Range<Lsn>> {
     let around = |from: Lsn, to: Lsn| Lsn(from.0.saturating_sub(1))..Lsn(to.0.saturating_add(1));
     let (Some(low), Some(high)) = (positions.iter().min(), positions.iter().max()) else {

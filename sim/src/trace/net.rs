@@ -8,8 +8,8 @@ use bytes::Bytes;
 use walsim_core::base::ConnId;
 
 impl Recorder {
-    /// The name of the machine at the other end of a connection. If the connection is gone, the
-    /// last known name.
+    /// The name of the machine at the other end of a connection. If the connection is gone, this is
+    /// the last known name.
     pub(crate) fn peer(&mut self, host: usize, conn: ConnId, machine: Option<u16>) -> String {
         let Some(recording) = &mut self.0 else {
             return String::new();
