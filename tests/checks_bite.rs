@@ -229,7 +229,8 @@ fn reported(outcome: &Outcome) -> Option<&Violation> {
     }
 }
 
-/// All built-in checks. The check of this row lacks the row's subscription.
+/// All built-in checks, but one of them lacks a subscription. `row` names this check and this
+/// subscription.
 fn all_but(row: &Bite) -> Vec<Box<dyn Check>> {
     let without = |check: Box<dyn Check>| match check.about().code == row.code {
         true => without(check, row.subscription),

@@ -141,7 +141,7 @@ fn a_power_loss_is_in_the_disk_panel() {
     assert!(text.contains("at the end of the run"));
 }
 
-/// A long run is told in part, and the page says so.
+/// The report does not show all events of a long run, and says so.
 #[test]
 fn what_is_left_out_is_said() {
     let (html, _) = report("long.html", &[SEED]);

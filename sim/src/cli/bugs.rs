@@ -185,7 +185,7 @@ fn unless_named_in_vain(args: &HuntArgs, task: &Task) -> Result<(), Refusal> {
     Err(Refusal::new(message).help("omit the name or set another pg_version"))
 }
 
-/// The median. If the number of values is even, the lower of the two middle values.
+/// The median. If the number of values is even, this is the lower of the two middle values.
 fn median<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort();

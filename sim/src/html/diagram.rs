@@ -49,7 +49,7 @@ pub(super) struct Bar {
     pub(super) x: i64,
     pub(super) y: (i64, i64),
     pub(super) name: String,
-    /// It ends within the picture.
+    /// The process ends within the picture.
     pub(super) ends: bool,
 }
 

@@ -39,7 +39,7 @@ pub struct Page<'a> {
     pub story: &'a Story,
     /// The command that replays the run, without `--trace`.
     pub replay: &'a str,
-    /// The command that runs it under `cargo test`, if there is one.
+    /// The command that repeats the run under `cargo test`, if there is one.
     pub test: Option<&'a str>,
     /// The file in which the plan was stored.
     pub file: Option<&'a str>,

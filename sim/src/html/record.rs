@@ -47,9 +47,9 @@ pub(super) struct Record {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Life {
     pub(super) role: Role,
-    /// Its first event.
+    /// The first event of the process.
     pub(super) from: u64,
-    /// The event of its end, or of the end of its server.
+    /// The event that ended the process or its server.
     pub(super) to: Option<u64>,
 }
 

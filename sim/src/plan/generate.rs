@@ -228,7 +228,7 @@ impl Draw {
         rows
     }
 
-    /// A row of transactions for one session. It commits `commits` times within about `room_us`.
+    /// A workload entry for one session, with `commits` commits within about `room_us`.
     fn burst(
         &mut self,
         session: u32,

@@ -1,5 +1,5 @@
-//! Reads a plan from text. Checks the schema first, then reads the rows, then checks what they
-//! mean. Every error contains its place in the text.
+//! Reads a plan from text. Checks the schema first, then reads the entries, then checks what the
+//! entries mean. Every error contains its place in the text.
 
 use super::errors::PlanError;
 use super::fields::{Read, each, of_unit, or, small_size, switch, unit};

@@ -1,6 +1,7 @@
-//! The rows of a plan file, as serde reads them. A row that can be of several kinds is a struct
-//! with one optional field for each kind. A tagged enum would be shorter, but its errors would not
-//! say where in the file the mistake is.
+//! The rows of a plan file, as serde reads them. A row is one entry of a list, such as one
+//! `[[fault]]`. A row that can be of several kinds is a struct with one optional field for each
+//! kind. A tagged enum would be shorter, but its errors would not say where in the file the mistake
+//! is.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;

@@ -70,7 +70,7 @@ impl Names {
     }
 }
 
-/// Converts rows.
+/// Converts the rows of a plan file.
 pub(super) struct Tables {
     pub(super) names: Names,
     pub(super) geometry: Geometry,
@@ -370,7 +370,7 @@ fn statement(field: &Field) -> Read<Statement> {
     }
 }
 
-/// Requires that a row contains exactly one kind.
+/// Requires that an entry of the plan has exactly one kind, such as one kind of fault.
 fn one_kind<T, const N: usize>(
     kinds: [Option<Read<T>>; N],
     row: Range<usize>,

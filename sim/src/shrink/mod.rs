@@ -39,9 +39,9 @@ pub struct Failed {
 /// The size of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size {
-    /// The number of rows of workload, faults and actions.
+    /// The number of entries in workload, faults and actions.
     pub steps: usize,
-    /// Rows of faults.
+    /// The number of faults.
     pub faults: usize,
 }
 

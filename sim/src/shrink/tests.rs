@@ -35,7 +35,7 @@ fn loses_power(plan: &Plan, name: &str) -> bool {
     plan.faults.iter().any(|row| is_it(&row.fault))
 }
 
-/// The largest number of transactions that a row runs on the primary.
+/// The largest number of transactions that a workload entry runs on the primary.
 fn most_transactions(plan: &Plan) -> u32 {
     let rows = plan.workload.iter().filter(|row| row.node == 0);
     rows.map(|row| row.transactions).max().unwrap_or(0)

@@ -8,7 +8,7 @@ use crate::plan::{Action, EventKind, Fault, Plan, When};
 enum Knob<'a> {
     /// A count. Lower values are simpler, down to the given minimum.
     Count(&'a mut u32, u32),
-    /// A number whose default is 0. No other value is simpler than another.
+    /// A number whose default is 0. All other values are equally simple.
     Off(&'a mut u32),
     /// A time in microseconds. Short and round values are simpler.
     Time(&'a mut u64),

@@ -50,7 +50,7 @@ pub struct Story {
 /// One line: an event, and how often it was repeated.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Line {
-    /// The event. If it was repeated, the first of the equal events.
+    /// The event. If the event was repeated, this is the first of the equal events.
     #[serde(flatten)]
     pub event: TraceEvent,
     /// What happened, in words, without node, process and time.

@@ -237,7 +237,8 @@ impl Recording {
         self.reasons(host, view, now, pid, wait, Some(woken))
     }
 
-    /// The conditions for which a process waits. With `woken`, only the conditions that are true.
+    /// The conditions for which a process waits. With `woken`, returns only the conditions that are
+    /// true.
     fn reasons(
         &self,
         host: usize,

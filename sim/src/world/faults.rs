@@ -1,4 +1,4 @@
-//! Applies the rows of the plan: faults and operator actions.
+//! Applies the faults and operator actions of the plan.
 
 use super::death::Doom;
 use super::{Event, Violation, World};
@@ -19,7 +19,7 @@ const SMART_PATIENCE_US: u64 = 3_000_000;
 /// A stall that has not begun yet. It begins when a process ends a step in the C function `at`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stall {
-    /// The number of the stall's row in the plan.
+    /// The index of the stall in the plan's list of faults.
     pub(super) row: usize,
     pub(super) at: Place,
     pub(super) for_us: u64,

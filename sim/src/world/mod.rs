@@ -52,7 +52,7 @@ enum Event {
     Disk(usize, OpId),
     /// A server is started.
     Boot(usize),
-    /// A row of the plan's workload begins.
+    /// An entry of the plan's workload begins.
     Workload(usize),
     Fault(usize),
     Action(usize),
@@ -92,7 +92,7 @@ pub struct World {
     /// The faults of the plan that took effect, by number.
     struck_rows: BTreeSet<usize>,
     commits: u64,
-    /// How often each event has occurred on each node. Rows of the plan can wait for the nth
+    /// How often each event has occurred on each node. Entries of the plan can wait for the nth
     /// occurrence.
     events: BTreeMap<(usize, EventKind), u32>,
     /// Slots that operators have dropped and not recreated.

@@ -60,7 +60,7 @@ enum State {
 /// A task of a session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Job {
-    /// A row of the plan, and how many of its transactions remain.
+    /// A workload entry of the plan, and how many of its transactions remain.
     Row(WorkloadRow, u32),
     /// A statement of the operator.
     Ask(usize, Statement),
@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    /// Adds a row of the plan to the session's tasks.
+    /// Adds a workload entry of the plan to the session's tasks.
     pub(super) fn give(&mut self, row: &WorkloadRow) {
         self.due.push_back(Job::Row(row.clone(), row.transactions));
     }

@@ -164,7 +164,8 @@ impl Writer {
             .insert((event.at.0, event.number, false), instant);
     }
 
-    /// The track of the event's process. Without a process, the track of its node.
+    /// The track of the event's process. If the event has no process, this is the track of its
+    /// node.
     fn track(&mut self, event: &TraceEvent) -> u64 {
         let node = self.node(&event.node);
         match event.process {
