@@ -1,4 +1,4 @@
-//! The shared buffers of `storage::buffer`. `XLogFlush` is the routine that flushes WAL before a
+//! The routines of `storage::buffer`, with `XLogFlush` as the routine that flushes WAL before a
 //! page is written.
 
 use super::xlog_flush::XLogFlush;

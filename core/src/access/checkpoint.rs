@@ -84,7 +84,7 @@ impl CreateCheckPoint {
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
         // The fields that walsim never changes are copied from the last checkpoint: OIDs,
-        // multixacts, and horizons.
+        // multixacts, and the oldest transaction ids.
         Self {
             kind,
             checkpoint: cx.shmem.control.checkpoint_copy,
@@ -127,7 +127,7 @@ impl CreateCheckPoint {
                     ready!(cx.acquire(LockId::WalInsert(*next), LockMode::Exclusive));
                     *next += 1;
                     if *next < INSERTION_LOCKS {
-                        // The lock gets the largest position, so that no process waits for it.
+                        // With the largest position, no process waits for this lock.
                         let lock = LockId::WalInsert(*next - 1);
                         cx.shmem.locks.set_var(lock, Lsn::MAX);
                         continue;
@@ -230,8 +230,8 @@ impl CreateCheckPoint {
         };
     }
 
-    /// Determines the redo point, or returns true if nothing has changed. The caller holds all
-    /// insertion locks.
+    /// Returns true if nothing has changed since the last checkpoint. Otherwise determines the redo
+    /// point. The caller holds all insertion locks.
     fn look_under_locks(&mut self, cx: &mut Cx<'_>, important: Lsn) -> bool {
         let shmem = &mut *cx.shmem;
         let settings = &shmem.settings;
@@ -266,7 +266,8 @@ impl CreateCheckPoint {
     }
 
     /// With the planted bug, the redo pointer is published only here, after the insertion locks are
-    /// released. Records that were inserted in between were compared with the old redo pointer.
+    /// released. Records that were inserted after the release were compared with the old redo
+    /// pointer.
     fn publish_late(&self, cx: &mut Cx<'_>) {
         let redo = self.checkpoint.redo;
         if !cx.has_bug(Bug::RedoPointerPublishedLate) || cx.shmem.xlog.redo == redo {
@@ -281,8 +282,8 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Whether the checkpoint inserts a record that moves the redo pointer to the start of that
-    /// record. Since 17 an online checkpoint does.
+    /// Whether the redo point is the start of a CHECKPOINT_REDO record. This is so in online
+    /// checkpoints since 17.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
         match self.kind {
             CheckpointKind::Online { .. } => version >= PgVersion::V17,
@@ -425,9 +426,10 @@ fn oldest_active_xid(cx: &Cx<'_>) -> Xid {
         .unwrap_or(cx.shmem.next_xid)
 }
 
-/// Checks `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without the wait, a commit could be lost: its
-/// record is before the redo point, but its status is set after the clog was written. With the
-/// planted bug there is no wait, as in versions without the delay flag.
+/// Waits while a transaction is between its commit record and its status change. Checks
+/// `HaveVirtualXIDsDelayingChkpt` every 10 ms. Without the wait, a commit could be lost: its record
+/// is before the redo point, but its status is set after the clog was written. With the planted bug
+/// there is no wait, as in versions without the delay flag.
 fn await_commits(cx: &mut Cx<'_>, those: &mut Vec<(Pid, Xid)>) -> Poll<()> {
     if those.is_empty() || cx.planted(Bug::CommitCrossesRedoPoint) {
         return Poll::Ready(());

@@ -21,7 +21,6 @@ enum Phase {
 }
 
 impl CheckPointGuts {
-    /// A routine that starts at the first poll.
     pub(super) fn new() -> Self {
         Self(Phase::Slots(CheckPointReplicationSlots::new()))
     }

@@ -81,8 +81,8 @@ impl LockPage {
                 LockPhase::Read(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
-                    // In recovery the page may be missing. Its file may be created later in the
-                    // WAL, or may never have been written.
+                    // In recovery a missing page is not an error. A later record may create the
+                    // page, or it may never have been written. The missing bytes are zeros.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
                         let error = Message::NoTransactionStatus(self.xid);
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
@@ -191,7 +191,7 @@ enum ExtendPhase {
 }
 
 impl ClogExtend {
-    /// Creates the page of this transaction id if the id is the first on it.
+    /// Creates the clog page of this transaction id, but only if the id is the first on the page.
     #[must_use]
     pub const fn new(xid: Xid) -> Self {
         Self {

@@ -60,10 +60,10 @@ impl GenericXLogFinish {
         }
     }
 
-    /// Applies the planted bug: also changes the page `other`, which the caller has pinned and
-    /// locked. The record has the block number of this page only in its main data, so the page gets
-    /// no full-page image. Before 17.11 and 18.6 PostgreSQL cleared bits of the visibility map in
-    /// this way.
+    /// With the planted bug, the record also changes the page `other`, which the caller has pinned
+    /// and locked. The block number of `other` is only in the main data of the record. The page
+    /// `other` therefore gets no full-page image. Before 17.11 and 18.6 PostgreSQL cleared bits of
+    /// the visibility map in this way.
     #[must_use]
     pub fn with_unregistered(mut self, cx: &mut Cx<'_>, other: BufId, to: u32) -> Self {
         let mut page = buffer::page(cx, other).to_vec();

@@ -2,8 +2,8 @@
 //! the visibility rules of heapam_visibility.c, for insert-only tables.
 //!
 //! A row is a heap tuple: PostgreSQL's header, a key of eight bytes, and the value. Writing a key
-//! again inserts another tuple. Of a key's tuples, a reader uses the last one that its snapshot
-//! sees.
+//! again inserts another tuple. A reader gets the last tuple of the key that is visible to the
+//! reader's snapshot.
 
 use super::clog::ClogStatus;
 use super::generic_xlog::GenericXLogFinish;

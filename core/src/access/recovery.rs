@@ -56,8 +56,8 @@ impl RecoveryReader {
         self.reader.begin_read(lsn);
     }
 
-    /// Stores the redo pointer while the checkpoint record is being read. At other times `redo` is
-    /// `None`.
+    /// While the checkpoint record is being read, `redo` must be the redo pointer. At other times
+    /// it must be `None`.
     pub fn fetching_checkpoint(&mut self, redo: Option<Lsn>) {
         self.fetching_checkpoint = redo;
     }

@@ -166,8 +166,8 @@ impl CreateRestartPoint {
         if prior_redo >= redo {
             return Phase::Unlock(release, redo);
         }
-        // Set even if recovery has ended, because the WAL before this checkpoint is removed later.
-        // The control file must not name removed WAL.
+        // These fields are set even if recovery has ended. The WAL before this checkpoint will be
+        // removed, and the control file must not point to removed WAL.
         control.checkpoint = candidate.at;
         control.checkpoint_copy = candidate.checkpoint;
         if control.state == DbState::InArchiveRecovery {

@@ -141,9 +141,9 @@ impl GetBuffer {
         let page = geometry.page_start(self.at);
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
-        // Once [`AdvanceInsertBuffer`] has started, it must be polled to its end, because this
-        // process may be queued for a lock. This is so even if another process has initialized the
-        // page in the meantime.
+        // Once [`AdvanceInsertBuffer`] has started, it must be polled to its end, even if another
+        // process has initialized the page in the meantime. Otherwise this process could stay
+        // queued for a lock.
         if self.advance.is_some() || cx.shmem.xlog.buffers[index].end != end {
             let advance = self.advance.get_or_insert_with(|| {
                 // Publishes how far this insertion has got, so that other processes need not wait

@@ -18,7 +18,7 @@ pub fn segment_path(cx: &Cx<'_>, tli: TimelineId, segment: SegmentNo) -> FilePat
 
 /// `XLogFileInitInternal`: opens the segment. If the segment does not exist, creates a file under a
 /// temporary name, fills it with zeros, and renames it. A crash therefore never leaves a segment of
-/// the wrong size. An existing segment may be recycled, and is not cleared.
+/// the wrong size. An existing segment is opened with its content, which can be old WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct XLogFileInitInternal {
     segment: SegmentNo,
@@ -138,7 +138,7 @@ impl XLogFileInitInternal {
                         return fail("fsync", &temp, e);
                     }
                     // If another process has created the segment in the meantime, this file becomes
-                    // a later segment. Segment `most` is the last possible one.
+                    // a later segment, but no later than `most`.
                     let most = self.segment.0 + cx.shmem.settings.checkpoint_segments();
                     self.phase = Phase::Install(InstallXLogFileSegment::new(
                         temp.clone(),

@@ -2,8 +2,8 @@
 //! of xlogrecovery.c, without an archive. The only sources are pg_wal and streaming.
 //!
 //! While streaming, only bytes that the walreceiver has flushed are returned. A file in pg_wal is
-//! read to its physical end, because all its bytes are durable. Recovery fsyncs all files when it
-//! starts. A walreceiver flushes its WAL before it ends.
+//! read to its physical end, because all its bytes are durable: recovery fsyncs all files when it
+//! starts, and a walreceiver flushes its WAL before it ends.
 
 use super::checkpoint_request::request_checkpoint_by_volume;
 use super::wal_file::segment_path;
@@ -161,14 +161,13 @@ impl WalSource {
         }
     }
 
-    /// Called if the reader finds no valid record in the returned pages. Rejects the current
-    /// source.
+    /// Rejects the current source. Called if the reader finds no valid record in its pages.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;
     }
 
-    /// Starts again with pg_wal. Used when crash recovery switches to archive recovery.
+    /// Starts again with pg_wal, when crash recovery switches to archive recovery.
     pub fn restart(&mut self) {
         self.failed = false;
         self.current = Source::Any;
@@ -193,8 +192,8 @@ impl WalSource {
         }
     }
 
-    /// `XLogPageRead`: returns the page, or the error if waiting cannot help. On a standby,
-    /// `reader` validates the first page of a segment before the source is accepted.
+    /// `XLogPageRead`: returns the requested page. Returns an error if the page cannot arrive
+    /// later. On a standby, `reader` validates the first page of each segment.
     ///
     /// # Errors
     /// SIGTERM was received, or a file that must exist is missing.
@@ -317,7 +316,7 @@ impl WalSource {
         self.phase = Phase::Choose;
     }
 
-    /// Chooses the next source after the current source failed. False if all sources have failed.
+    /// Chooses the next source after a failure. Returns false if all sources have failed.
     fn choose(&mut self, cx: &mut Cx<'_>, request: PageRequest) -> bool {
         let mut start_receiver = false;
         match (self.failed, self.current) {
@@ -418,7 +417,7 @@ impl WalSource {
 
     fn wait(&mut self, cx: &mut Cx<'_>) -> Yield {
         if !self.reply_forced {
-            // There is nothing to replay, so the walreceiver reports the apply position now.
+            // There is nothing to replay, so the walreceiver must report the apply position now.
             walrcv_force_reply(cx);
             self.reply_forced = true;
         }
@@ -549,9 +548,9 @@ impl WalSource {
                 wanted: geometry.wal_page,
             });
         }
-        // A recycled segment is rejected here, so that the next source is tried for this page.
-        // Before 2018 only the record layer rejected the page, and then requested the record again
-        // from its start. If the upstream had removed that WAL, recovery was stuck.
+        // A page of a recycled segment is rejected here, so that this page is requested from the
+        // next source. Before 2018 recovery requested WAL again from the start of the record. If
+        // the upstream had removed that WAL, recovery was stuck.
         let first = geometry.segment_offset(request.page) == 0;
         if self.mode.standby()
             && first
@@ -565,11 +564,10 @@ impl WalSource {
 }
 
 impl WalSource {
-    /// `HandleStartupProcInterrupts`: SIGHUP may change the upstream. SIGTERM ends the startup
-    /// process with status 1.
+    /// `HandleStartupProcInterrupts`: SIGHUP may change the upstream.
     ///
     /// # Errors
-    /// SIGTERM was received.
+    /// SIGTERM was received. The startup process then exits with status 1.
     pub fn handle_interrupts(&mut self, cx: &mut Cx<'_>) -> Result<(), LogEvent> {
         if cx.take_signal(Signal::Hup) {
             let wanted = upstream(&cx.shmem.settings);

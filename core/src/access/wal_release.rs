@@ -23,8 +23,8 @@ pub enum ReleaseAfter {
         end: Lsn,
         /// `ThisTimeLineID`
         tli: TimelineId,
-        /// Whether it is a shutdown or end-of-recovery checkpoint. No segment is preallocated after
-        /// such a checkpoint.
+        /// Whether the checkpoint is a shutdown or end-of-recovery checkpoint. No segment is
+        /// preallocated after such a checkpoint.
         shutdown: bool,
     },
     /// A restartpoint. The removal itself determines the end of WAL.
@@ -169,8 +169,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// The step after an invalidation. Unlike the first read of the required LSN, this read needs
-    /// no lock, because the redo point has not moved since.
+    /// The phase after slots were invalidated. Unlike the first read of the required LSN, this read
+    /// needs no lock, because the redo point has not moved since the first read.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;

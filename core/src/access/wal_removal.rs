@@ -30,9 +30,9 @@ pub struct RemoveOldXlogFiles {
 /// The segments to which old files can be renamed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Recycling {
-    /// `endlogSegNo`: the first name to try.
+    /// `endlogSegNo`: the first segment number to try.
     from: SegmentNo,
-    /// `recycleSegNo`: the last name to try.
+    /// `recycleSegNo`: the last segment number to try.
     upto: SegmentNo,
     tli: TimelineId,
 }
@@ -114,8 +114,9 @@ impl RemoveOldXlogFiles {
     }
 }
 
-/// The segment of this file name, or `None` if the file stays. Names are compared as text without
-/// their timeline. A `.partial` file sorts after its segment, so it is removed one segment later.
+/// The segment of a file that can be removed. `None` if the file must stay. Names are compared as
+/// text without their timeline. A `.partial` file sorts after its segment, so it is removed one
+/// segment later.
 fn is_old(geometry: &Geometry, name: &str, last: SegmentNo) -> Option<SegmentNo> {
     let segment = match WalFile::parse(geometry, name)? {
         WalFile::Segment(_, segment) | WalFile::Partial(_, segment) => segment,

@@ -345,8 +345,9 @@ mod tests {
         }
     }
 
-    /// Each change is a step of its own. The order is: set the delay flag, insert the record,
-    /// flush, set the status, clear the delay flag, leave the running transactions.
+    /// A commit makes each of these changes in a separate step, in this order: sets the delay flag,
+    /// inserts the record, flushes, sets the status, clears the delay flag, leaves the running
+    /// transactions.
     #[test]
     fn the_steps_of_a_commit_are_in_order() {
         let begin = Seen {

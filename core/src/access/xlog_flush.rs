@@ -39,8 +39,8 @@ impl WaitInsertions {
             ready!(cx.wait_for_var(lock, self.upto));
             if cx.shmem.locks.is_held(lock) {
                 let at = cx.shmem.locks.var(lock);
-                // If the position is invalid, another process has taken the lock in the meantime
-                // and has not yet set the variable. The record of that process starts after
+                // An invalid position means that another process has taken the lock in the meantime
+                // and has not yet set its position. The record of that process starts after
                 // `reserved`.
                 if at.is_valid() {
                     self.finished = self.finished.min(at);
@@ -191,10 +191,10 @@ impl XLogBackgroundFlush {
                 }
                 BackgroundPhase::Insertions(wait, request) => {
                     let complete = ready!(wait.poll(cx));
-                    // Unlike in PostgreSQL, the request is limited to complete WAL. If a switch
-                    // record ends at the end of its segment, PostgreSQL's request ends after the
-                    // next page header. That header is not written yet, so XLogWrite would PANIC
-                    // without the limit.
+                    // Unlike in PostgreSQL, the request is limited to WAL whose insertion is
+                    // complete. If a switch record ends at the end of its segment, PostgreSQL's
+                    // request ends after the next page header. That header is not written yet, so
+                    // XLogWrite would PANIC without the limit.
                     let WriteRequest { write, flush } = *request;
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
@@ -250,10 +250,9 @@ impl XLogBackgroundFlush {
     }
 }
 
-/// `UpdateMinRecoveryPoint`: runs before a page is written. The control file must then state that
-/// recovery is consistent only at or after the page's LSN. The minimum recovery point is advanced
-/// further, to the end of the record being replayed, so that the control file is written less
-/// often.
+/// `UpdateMinRecoveryPoint`: runs before a page is written, so that the minimum recovery point in
+/// the control file is not before the page's LSN. It is advanced to the end of the record being
+/// replayed, so that the control file is written less often.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct UpdateMinRecoveryPoint {
     /// The page's LSN. `None` means `force`: advance to the end of the record being replayed.
@@ -296,8 +295,8 @@ impl UpdateMinRecoveryPoint {
                     // Crash recovery always replays to the end of WAL, and does not use the minimum
                     // recovery point.
                     let crash = cx.shmem.recovery.state == RecoveryState::Crash;
-                    // The process uses its own copy. The shared value is advanced before it is
-                    // durable.
+                    // The comparison uses the process's own copy, because the shared value is
+                    // advanced before it is durable.
                     let point = cx.sys.min_recovery_point;
                     let lowers = !crash && self.lsn.is_some_and(|lsn| lsn < point);
                     if lowers && cx.planted(Bug::MinRecoveryPointLowered) {

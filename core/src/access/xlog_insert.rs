@@ -234,8 +234,8 @@ impl XLogInsert {
         }
     }
 
-    /// The step after `done` bytes of CopyXLogRecordToWAL. It copies more bytes, skips the rest of
-    /// the segment after a switch record, or finishes.
+    /// The phase after `done` bytes of the record were copied. It copies more bytes, skips the rest
+    /// of the segment after a switch record, or finishes.
     fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
         let record = self.record.as_ref().expect("assembled");
         let lock = self.last_lock();
@@ -300,8 +300,8 @@ impl XLogInsert {
         self.record = Some(record);
     }
 
-    /// Has the redo pointer moved beyond the LSN of a page without an image? The record must then
-    /// be assembled again.
+    /// Is the redo pointer now beyond the LSN of a page for which the record has no image? The
+    /// record must then be assembled again.
     fn needs_images(&self, cx: &mut Cx<'_>) -> bool {
         let redo = cx.shmem.xlog.redo;
         cx.shmem.xlog.full_page_writes
@@ -344,7 +344,7 @@ impl XLogInsert {
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
-        // The next record points back to the switch record. This is so even if the switch record
+        // The xl_prev of the next record points to the switch record, even if the switch record
         // ends exactly at the end of its segment.
         if !(fills && cx.probe.planted(Bug::SwitchBreaksChain)) {
             xlog.prev_byte_pos = start;

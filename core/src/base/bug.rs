@@ -106,8 +106,7 @@ named! {
         /// message does (ProcessRepliesIfAny, WalSndCheckTimeOut).
         TimeoutEndsHealthyStandby = "timeout-ends-healthy-standby",
         /// A walreceiver does not exit although its upstream has been silent for
-        /// wal_receiver_timeout (WalReceiverMain). Since 16, the wake-up time for this timeout then
-        /// stays in the past (WalRcvComputeNextWakeup).
+        /// wal_receiver_timeout (WalReceiverMain).
         ReceiverNeverGivesUp = "receiver-never-gives-up",
         /// A clog page is written before WAL is flushed up to the last asynchronous commit on the
         /// page (SlruPhysicalWritePage).

@@ -66,8 +66,8 @@ macro_rules! incarnate {
             pub n: u32,
         }
 
-        /// Orders by incarnation, then by counter. Every step compares ids, so both are compared as
-        /// one number.
+        /// Orders by incarnation, then by counter. Both are compared as one number, because every
+        /// step compares ids.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
                 let number = |id: &Self| u64::from(id.incarnation) << 32 | u64::from(id.n);

@@ -5,8 +5,8 @@ use super::bug::{Bug, Planted};
 use super::named::named;
 
 named! {
-    /// A rare state that a run has reached. Some marks are mandatory: if no run of a campaign
-    /// reaches such a mark, the campaign proves little.
+    /// A mark records that a run has reached a rare state. Some marks are mandatory: if no run of a
+    /// campaign reaches such a mark, the campaign proves little.
     Mark {
         /// A client was told that its commit succeeded.
         CommitAcked = "commit-acked",
@@ -18,7 +18,7 @@ named! {
         CrashRecovery = "crash-recovery",
         /// An incomplete record at the end of WAL was overwritten.
         OverwriteContrecord = "overwrite-contrecord",
-        /// In a loss of power, bytes that had been written were lost.
+        /// A loss of power destroyed bytes that had been written.
         PowerLossLostBytes = "power-loss-lost-bytes",
         /// A walreceiver was started again on a node.
         WalreceiverRestarted = "walreceiver-restarted",

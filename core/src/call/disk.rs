@@ -1,5 +1,6 @@
-//! Disk operations. The content of a file is accessed through a descriptor and its inode. Names are
-//! paths relative to the data directory. A descriptor is valid only in the process that opened it.
+//! Disk operations. A descriptor refers to an inode, so it stays valid if the file is renamed or
+//! unlinked. Names are paths relative to the data directory. A descriptor is valid only in the
+//! process that opened it.
 
 use crate::base::Fd;
 use alloc::format;
@@ -142,8 +143,8 @@ pub enum DiskOp {
     Mkdir(FilePath),
     /// Removes an empty directory. Result: [`DiskDone::Done`].
     Rmdir(FilePath),
-    /// Lists the names in a directory. The order is not defined. The fake disk sorts the names.
-    /// Result: [`DiskDone::Names`].
+    /// Lists the names in a directory. The order is not defined. The simulated disk sorts the
+    /// names. Result: [`DiskDone::Names`].
     List(FilePath),
     /// Makes the entries of a directory durable. Result: [`DiskDone::Done`].
     SyncDir(FilePath),

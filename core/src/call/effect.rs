@@ -22,7 +22,8 @@ pub enum Signal {
     Usr2,
     /// SIGKILL: ends the process. The process never sees this signal.
     Kill,
-    /// SIGSTOP: the process does not run until [`Signal::Cont`]. It never sees this signal.
+    /// SIGSTOP: the process does not run until [`Signal::Cont`]. The process itself does not see
+    /// this signal.
     Stop,
     /// SIGCONT
     Cont,

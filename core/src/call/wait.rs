@@ -106,8 +106,8 @@ pub enum Yield {
     Exit(Exit),
 }
 
-/// The result of polling a blocking routine. It is the value of the routine, or how the process
-/// ends its step until the next poll. The result must not be dropped:
+/// The result of polling a blocking routine. It is either the value of the routine, or a [`Yield`]
+/// with which the process must end its step. The result must not be dropped:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -134,15 +134,16 @@ pub enum Yield {
 /// }
 /// ```
 ///
-/// Two more mistakes would lose a wait: creating a routine in the expression that polls the
-/// routine, and discarding a [`Poll::Yield`] in a match. A test searches the sources for both
-/// mistakes.
+/// Two more mistakes would make a process continue without waiting: creating a routine in the same
+/// expression that polls it, and discarding a [`Poll::Yield`] in a match. A test searches the
+/// sources for both mistakes.
 #[must_use = "a routine that is not done ends the step of its process"]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Poll<T> {
     /// The routine has finished.
     Ready(T),
-    /// The routine is not finished. The process ends its step, and polls again in the next step.
+    /// The routine is not finished. The process ends its step, and polls the routine again in the
+    /// next step.
     Yield(Yield),
 }
 

@@ -61,8 +61,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A server that is about to start. It reads no file before the first step. Each boot of a node
-    /// needs a new incarnation, which must not be 0.
+    /// Creates a server that is about to start. It reads files only in its steps. Each start of the
+    /// node must have a new incarnation number, which must not be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.
@@ -158,7 +158,7 @@ impl Node {
     }
 
     fn disk(&mut self, op: OpId, outcome: Result<DiskDone, DiskError>) {
-        // The completion is dropped if its process has ended or does not wait for it.
+        // If the process has ended or does not wait for this operation, the completion is dropped.
         if let Some(proc) = self.procs.values_mut().find(|p| p.sys.op == Some(op)) {
             proc.sys.done = Some(outcome);
         }

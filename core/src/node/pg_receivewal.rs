@@ -22,7 +22,8 @@ pub struct PgReceivewal {
 }
 
 impl PgReceivewal {
-    /// A receiver that is about to start. Each start needs a new incarnation, which must not be 0.
+    /// Creates a receiver that is about to start. Each start must have a new incarnation number,
+    /// which must not be 0.
     ///
     /// # Panics
     /// If the incarnation is 0.

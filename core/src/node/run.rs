@@ -99,8 +99,8 @@ impl Node {
 
     /// All processes that could run now, in ascending order.
     pub(super) fn can_all_run(&self, now: Now) -> impl Iterator<Item = Pid> {
-        // The node calls this after every step, so it must be fast. Both lists are in the order of
-        // process ids, and mostly contain the same processes.
+        // The node calls this after every step, so it must be fast. `procs` and the latches are
+        // both sorted by process id, so a latch is at the position of its process or near it.
         let numbered = self.procs.iter().enumerate();
         numbered.filter_map(move |(at, (pid, proc))| {
             let latch = || self.shmem.procs.latch_near(at, pid);

@@ -1,5 +1,5 @@
-//! Replication slots, WAL horizons and the client side of a replication connection. Mirrors
-//! src/backend/replication.
+//! Replication slots, the choice of WAL to keep, and the client side of a replication connection.
+//! Mirrors src/backend/replication.
 
 pub mod libpqrcv;
 pub mod logical;

@@ -5,9 +5,9 @@ use crate::base::{Lsn, SegmentNo, Settings};
 
 /// `KeepLogSeg`: the oldest segment to keep. It is never later than the segment of `redo`.
 ///
-/// `end` is the end of WAL. The sizes to keep are measured back from `end`. `slots` is the LSN that
-/// slots require, or invalid. Sizes are rounded down to whole segments, so a limit below one
-/// segment is 0.
+/// `end` is the end of WAL. The sizes to keep are measured back from `end`. `slots` is the oldest
+/// LSN that slots require. It is invalid if no slot requires WAL. Sizes are rounded down to whole
+/// segments, so a size below one segment counts as 0.
 #[must_use]
 pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> SegmentNo {
     let geometry = &settings.geometry;

@@ -143,7 +143,7 @@ impl XLogShutdownWalRcv {
         Self::default()
     }
 
-    /// Ready when the walreceiver has ended.
+    /// Waits until the walreceiver has ended.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         loop {
             match self.phase {

@@ -11,7 +11,7 @@ pub struct CheckpointRequests {
     pub requested: bool,
     /// Whether the checkpoint is performed even if the server is idle.
     pub force: bool,
-    /// Whether it is the checkpoint at the end of recovery.
+    /// Whether the requested checkpoint is the end-of-recovery checkpoint.
     pub end_of_recovery: bool,
 }
 

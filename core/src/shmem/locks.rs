@@ -141,8 +141,8 @@ impl Locks {
         self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
     }
 
-    /// The lock that the process waits for. After the wait, this lock is still returned until the
-    /// process takes the outcome.
+    /// The lock for which the process waits. After the wait has ended, this is still the lock until
+    /// the process takes the outcome.
     #[must_use]
     pub fn awaited(&self, pid: Pid) -> Option<LockId> {
         self.waiting.get(&pid).map(|w| w.id)
@@ -278,8 +278,9 @@ impl Locks {
                     barred = true;
                     None
                 }
-                // This request does not take the lock. The process is woken even if another process
-                // has taken the lock in the meantime, and then checks its condition again.
+                // These two requests only wait, and do not take the lock. The process is woken even
+                // if another process has taken the lock in the meantime. The process then checks
+                // its condition again.
                 Request::HoldOrFree if !barred => Some(false),
                 Request::Var(upto) if lock.holders.is_empty() || lock.var >= upto => Some(false),
                 Request::HoldOrFree | Request::Var(_) => None,

@@ -1,8 +1,8 @@
 //! Files of pages: relations and clog. Mirrors md.c and the descriptors of fd.c.
 //!
-//! This module never fsyncs. After a write, the file is registered for an fsync by the next
-//! checkpoint. That happens before the written buffer is marked clean. A descriptor stays open
-//! until its process ends.
+//! This module never fsyncs. After a write it registers the file, and the next checkpoint fsyncs
+//! the file. The buffer is marked clean only after the registration. A descriptor stays open until
+//! its process ends.
 
 use super::file::{opened, read, written};
 use crate::base::Fd;
@@ -129,8 +129,8 @@ impl ReadAt {
         }
     }
 
-    /// Returns the bytes. At the end of the file, they are fewer than requested. `None` if the file
-    /// does not exist.
+    /// Returns the bytes that were read. Near the end of the file these can be fewer than
+    /// requested. Returns `None` if the file does not exist.
     ///
     /// # Errors
     /// An ERROR if an operation failed.

@@ -59,8 +59,7 @@ impl RemoveTempXlogFiles {
 
 /// `SyncDataDirectory`: fsyncs every file and directory in the data directory. A directory is
 /// fsynced after its entries. A failure is only logged, because a file that cannot be opened must
-/// not prevent the start. An fsync that failed before the crash caused a PANIC. The changes in the
-/// file are therefore replayed from WAL.
+/// not prevent the start.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SyncDataDirectory {
     /// The directories on the path to the current directory. Each comes with its remaining entries.
@@ -93,7 +92,7 @@ impl SyncDataDirectory {
         }
     }
 
-    /// Finishes after it has tried to fsync every file.
+    /// Returns when it has tried to fsync every file.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let why = Place::SyncDataDirectory;
         loop {

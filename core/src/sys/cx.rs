@@ -110,7 +110,7 @@ impl Cx<'_> {
             .expect("a process that waits for an operation runs when it is done")
     }
 
-    /// Closes a descriptor without waiting. A close does not fsync the file. Its errors are
+    /// Closes a descriptor without waiting. A close does not fsync the file, and its errors are
     /// ignored.
     pub fn close(&mut self, fd: Fd) {
         let id = self.kernel.op();
@@ -314,7 +314,7 @@ impl Cx<'_> {
         self.sys.conns.get(&conn).is_some_and(Conn::connected)
     }
 
-    /// Returns the next received bytes. The peer can then send the same number of bytes again.
+    /// Returns the next received bytes. The receive window then has room for that many more bytes.
     pub fn receive(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.sys.conns.get_mut(&conn)?.take()?;
         let max = u32::try_from(bytes.len()).expect("bounded by the receive window");

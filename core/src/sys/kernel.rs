@@ -28,8 +28,8 @@ pub struct Kernel {
     /// New contents of the configuration files, which SIGHUP applies. `None` if the files have not
     /// changed since the server started.
     pub config: Option<Settings>,
-    /// Whether the driver has locked the data directory against other servers on its machine. If
-    /// not, the postmaster writes a lock file. A simulated machine runs one server at a time.
+    /// Whether the driver has locked the data directory against other servers. If not, the
+    /// postmaster writes a lock file.
     pub locked: bool,
     /// Whether only walsenders run. They serve the WAL of a cluster that was shut down.
     pub walsenders_only: bool,
@@ -93,8 +93,8 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A process for a connection. If there is an error, the process reads the startup packet and
-    /// then refuses the connection with this error.
+    /// A process for a connection. With an error, the process reads the startup packet and then
+    /// refuses the connection with this error.
     Backend(ConnId, Option<LogEvent>),
 }
 

@@ -255,8 +255,8 @@ impl Session {
         self.phase = Phase::Abort { abort, tag: None };
     }
 
-    /// Handles the result of a statement. Outside of a block, ends the transaction of the
-    /// statement.
+    /// Handles the result of a statement. Outside of a transaction block, ends the statement's
+    /// transaction.
     fn executed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
         for message in outcome.messages {
             message.encode(&mut self.out);

@@ -50,10 +50,10 @@ impl fmt::Display for PagePlace {
     reason = "the text of each variant is its documentation, its fields are what the text names"
 )]
 pub enum WalError {
-    /// Only with a planted bug. PostgreSQL versions that had this bug ended with this FATAL.
+    /// Occurs only with a planted bug. PostgreSQL versions that had this bug ended with this FATAL.
     #[error("invalid memory alloc request size {0}")]
     Allocation(u32),
-    /// Only with a planted bug. PostgreSQL versions that had this bug ended with SIGSEGV.
+    /// Occurs only with a planted bug. PostgreSQL versions that had this bug ended with SIGSEGV.
     #[error("checksum over a wrapped length of the record at {0}")]
     Segfault(Lsn),
     #[error("invalid magic number {magic:04X} in {place}")]

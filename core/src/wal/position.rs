@@ -1,10 +1,10 @@
-//! Converts WAL positions with and without page headers. Mirrors xlog.c (XLogBytePosToRecPtr,
-//! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos) and xlogreader.c (the end of a record).
+//! Converts between LSNs and byte positions. Mirrors xlog.c (XLogBytePosToRecPtr,
+//! XLogBytePosToEndRecPtr, XLogRecPtrToBytePos).
 //!
 //! A *byte position* counts only the bytes that records can use, without page headers. WAL space is
-//! reserved in byte positions. At a page boundary one byte position corresponds to two LSNs. The
-//! boundary itself is the end of a record. The LSN after the page header is the start of the next
-//! record. Positions can come from damaged files, so results saturate at the largest LSN.
+//! reserved in byte positions. At a page boundary one byte position corresponds to two LSNs. As the
+//! end of a record, it is the page boundary. As the start of the next record, it is the LSN after
+//! the page header. Positions can come from damaged files, so results saturate at the largest LSN.
 
 use crate::base::{Geometry, Lsn};
 
@@ -101,9 +101,9 @@ pub const fn switch_end(geometry: &Geometry, end: Lsn) -> Lsn {
     Lsn(end.0.div_ceil(segment).saturating_mul(segment))
 }
 
-/// What pg_switch_wal() returns for a switch record at `start`. It is the end of the record, as
-/// computed at the end of XLogInsertRecord. If the record reaches the end of its page, it is the
-/// LSN after the next page header.
+/// The result of pg_switch_wal() for a switch record at `start`: the end of the record. If the
+/// record reaches the end of its page, the result is the LSN after the next page header, as in
+/// XLogInsertRecord.
 #[must_use]
 pub const fn switch_returns(geometry: &Geometry, start: Lsn) -> Lsn {
     let end = Lsn(start.0.saturating_add(24));

@@ -57,8 +57,8 @@ pub fn init_page(out: &mut [u8], geometry: &Geometry, at: Lsn, ident: &PageIdent
     out[..header.len()].copy_from_slice(&header);
 }
 
-/// Marks in a page header that the page starts inside a record. `rem_len` bytes of the record
-/// remain.
+/// Sets the flag of a page that starts inside a record, `XLP_FIRST_IS_CONTRECORD`. `rem_len` bytes
+/// of the record remain.
 ///
 /// # Panics
 /// If the slice is shorter than a header.
@@ -67,7 +67,8 @@ pub fn mark_contrecord(page: &mut [u8], rem_len: u32) {
     page[16..20].copy_from_slice(&rem_len.to_le_bytes());
 }
 
-/// Marks in a page header that the page replaces the continuation of an incomplete record.
+/// Sets the flag `XLP_FIRST_IS_OVERWRITE_CONTRECORD` in a page header. The page replaces the
+/// continuation of an incomplete record.
 ///
 /// # Panics
 /// If the slice is shorter than a header.

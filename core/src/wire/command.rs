@@ -91,8 +91,8 @@ pub enum CommandError {
     /// A syntax error.
     #[error("syntax error")]
     Syntax,
-    /// A quoted string is not terminated. Even if the text starts with this string, it is not
-    /// parsed as SQL.
+    /// A quoted string is not terminated. The text is then not parsed as SQL, even if the string is
+    /// its first token.
     #[error("unterminated quoted string")]
     UnterminatedString,
     /// `TIMELINE 0`

@@ -95,9 +95,9 @@ impl FrameReader {
         self.buffered
     }
 
-    /// Returns the next message if the message is complete. `limit` returns the largest length word
-    /// of a message type. It is called as soon as the type byte has arrived. An unknown type is
-    /// therefore an error before the body of the message arrives.
+    /// Returns the next message if the message is complete. `limit` is called as soon as the type
+    /// byte has arrived. It returns the largest length that is valid for this message type, or an
+    /// error for an unknown type. An unknown type is therefore an error before the body arrives.
     ///
     /// # Errors
     /// The error of `limit`, or a length below 4 or above the limit.

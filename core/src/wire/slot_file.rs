@@ -120,7 +120,7 @@ pub enum SlotFileError {
     Magic(u32),
     /// The file is from another major version.
     Version(u32),
-    /// The length is not the one of this version.
+    /// The length in the file is not the length in this version.
     Length(u32),
     /// The checksum is wrong.
     Checksum {

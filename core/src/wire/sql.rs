@@ -556,7 +556,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// The text that a client sends.
+/// Prints the statement as a client sends it.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

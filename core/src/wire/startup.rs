@@ -168,9 +168,9 @@ impl StartupError {
         }
     }
 
-    /// The error in the format from before protocol 3.0, `E` and a text without a length
-    /// (`send_message_to_frontend`). `None` unless the client requested such an old version.
-    /// Version 0 does not count as an old version.
+    /// Returns the error in the format from before protocol 3.0: `E` and a text without a length
+    /// (`send_message_to_frontend`). Returns `None` if the client requested version 3.0 or later,
+    /// or version 0.
     #[must_use]
     pub fn old_form(&self) -> Option<Bytes> {
         let Self::Unsupported { asked, .. } = self else {
@@ -409,8 +409,9 @@ impl StartupMessage {
         Ok(request)
     }
 
-    /// NegotiateProtocolVersion (`SendNegotiateProtocolVersion`). The server sends it before
-    /// authentication if the client requests more than the server supports. Otherwise `None`.
+    /// If the client requests a newer minor version than the server supports, or protocol options,
+    /// returns NegotiateProtocolVersion (`SendNegotiateProtocolVersion`). The server sends this
+    /// message before authentication. Otherwise returns `None`.
     #[must_use]
     pub fn negotiate(&self, server: PgVersion) -> Option<BackendMessage> {
         let latest = ProtocolVersion::latest(server);

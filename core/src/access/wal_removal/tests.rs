@@ -56,8 +56,8 @@ fn names(fixture: &Fixture) -> Vec<String> {
     left(fixture).into_iter().map(|(name, _)| name).collect()
 }
 
-/// With a min_wal_size of three segments, old files are recycled as segments up to 10. They keep
-/// their old content.
+/// With a min_wal_size of three segments, old files are recycled as segments up to 10. The recycled
+/// files keep their old content.
 #[test]
 fn old_segments_are_recycled_or_removed() {
     let (mut fixture, pid) = server();
@@ -90,8 +90,8 @@ fn recycling_requires_wal_recycle_and_install_segment_active() {
     }
 }
 
-/// lastRemovedSegNo is advanced first. A walsender that has the file open then notices the change
-/// before the content of the file changes.
+/// lastRemovedSegNo is advanced before the file is changed. A walsender that has the file open can
+/// therefore detect the removal.
 #[test]
 fn a_removal_is_announced_before_the_file_is_touched() {
     let (mut fixture, pid) = server();

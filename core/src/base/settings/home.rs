@@ -101,7 +101,8 @@ impl Setting {
     pub fn shown_value(&self, value: &Value, settings: &Settings) -> String {
         let geometry = &settings.geometry;
         match (value, self.kind) {
-            // Here the value of a `Fixed` setting is a text, even if the setting has another type.
+            // The value of a `Fixed` setting arrives here as text, even if the setting has another
+            // type.
             (Value::Text(text), Kind::Int { unit: Some(_), .. }) => {
                 let value = text.parse().map(Value::Int);
                 value.map_or_else(|_| text.clone(), |value| value.show(self.kind, geometry))
@@ -178,7 +179,7 @@ impl Setting {
         Ok(())
     }
 
-    /// The size of the number 1 in the setting's own unit, in bytes or microseconds.
+    /// The size of the setting's own unit, in bytes or microseconds.
     fn unit_size(&self, settings: &Settings) -> u64 {
         match self.kind {
             Kind::Int {

@@ -36,8 +36,8 @@ impl Real {
                 .to_bits()
                 .expect("neither large nor tiny")
         };
-        // Positive doubles have the same order as their bits. The only value with a sign bit that
-        // can be in the range is -0.
+        // Doubles without a sign bit have the same order as their bits. A range contains no
+        // negative number, but can contain -0.
         let magnitude = self.0 & !SIGN;
         (self.0 & SIGN == 0 || magnitude == 0) && (bits(least)..=bits(most)).contains(&magnitude)
     }

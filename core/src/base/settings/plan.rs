@@ -125,8 +125,8 @@ impl Setting {
         (i64::from(count) >= least && i64::from(count) <= most).then_some(count)
     }
 
-    /// The range of the setting in a plan. It is PostgreSQL's range with two exceptions. An amount
-    /// whose minimum is above 0 can be as small as 1. The buffer pool can be smaller.
+    /// The range of the setting in a plan. It is PostgreSQL's range with two exceptions. A minimum
+    /// above 1 is replaced by 1. `shared_buffers` has a smaller minimum and maximum.
     fn bounds(&self) -> (i64, i64) {
         let Kind::Int { min, max, .. } = self.kind else {
             return (0, 0);

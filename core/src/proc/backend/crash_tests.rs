@@ -1,6 +1,6 @@
 //! Sessions run in random order while pages are evicted and written. Then the server crashes.
-//! Replay over the files that remain must have the same result as replay of the WAL over no files.
-//! The result must contain every commit that was reported to a client.
+//! Replay on the files that survived must have the same result as replay of the whole WAL on an
+//! empty data directory. The result must contain every commit that was reported to a client.
 
 use super::*;
 use crate::access::buffers::BufferSync;
@@ -173,8 +173,8 @@ fn recover(fixture: &mut Fixture, records: &[Record]) -> Pid {
     pid
 }
 
-/// The file without the zeros at its end. If the record of an extension was lost, the file ends
-/// with pages of zeros.
+/// The content of the file without zeros at its end. The file can end with pages of zeros: a
+/// relation was extended, but the record of the new page was lost.
 fn file(fixture: &Fixture, path: &str) -> Vec<u8> {
     trim(fixture.files.get(path).cloned().unwrap_or_default())
 }

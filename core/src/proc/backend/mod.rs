@@ -197,7 +197,7 @@ impl Backend {
                 self.ready(cx);
                 Ok(())
             }
-            // Remaining messages of a COPY are ignored.
+            // Messages that are left over from a COPY are ignored.
             FrontendMessage::Flush
             | FrontendMessage::CopyData(_)
             | FrontendMessage::CopyDone

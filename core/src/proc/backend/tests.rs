@@ -137,7 +137,8 @@ fn a_transaction_from_begin_to_commit() {
     assert_eq!(session.run("GET 16384 8"), "(value), GET 0, I");
 }
 
-/// A statement outside of a transaction block is reported after its own commit.
+/// Outside of a transaction block, the result of a statement is sent after the statement has been
+/// committed.
 #[test]
 fn a_statement_alone_is_a_transaction() {
     let mut session = Session::new(Fixture::primary());

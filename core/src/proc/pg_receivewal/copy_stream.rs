@@ -193,7 +193,7 @@ impl CopyStream {
     ) -> Result<(), StreamError> {
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
-                // A position that would overflow is invalid.
+                // If the end of the data would be beyond the largest LSN, the message is invalid.
                 if header.start.0.checked_add(data.len() as u64).is_none() {
                     return Err(violation(WalMessageError::XLogData));
                 }

@@ -1,5 +1,5 @@
 //! The standalone receiver, which stores WAL for backups. Mirrors pg_receivewal.c with receivelog.c
-//! and walmethods.c. The code of the walreceiver provides the timers and the status updates.
+//! and walmethods.c. Timers and status updates are the same code as in the walreceiver.
 //!
 //! The receiver reports WAL as flushed only if the WAL is durable in a file that the next start
 //! finds. A segment file without the suffix `.partial` is complete. The receiver does not replay
@@ -125,8 +125,8 @@ impl PgReceivewal {
                     link.timers = Timers::new(PgVersion::V18);
                     // A receiver that reports flush positions can become a synchronous standby if
                     // its application_name matches by accident. This receiver therefore reports
-                    // flush positions only with --synchronous or with a slot. A slot needs the
-                    // flush positions.
+                    // flush positions only with --synchronous or with a slot. A slot advances only
+                    // if flush positions are reported.
                     link.hides_flush = options.slot.is_none() && !options.synchronous;
                     *phase = Phase::Connect(Connect::new(Some(options.conninfo.clone())));
                 }
@@ -176,7 +176,8 @@ impl PgReceivewal {
         }
     }
 
-    /// `PQfinish` and the end of main: exits, or connects again after a pause.
+    /// Called when a connection has ended. Exits, or connects again after a pause. Mirrors
+    /// `PQfinish` and the end of main.
     fn after(&mut self, cx: &mut Cx<'_>, end: Result<End, StreamError>) -> Option<Exit> {
         if let Some(conn) = self.link.conn.take() {
             let terminate = FrontendMessage::Terminate.to_bytes();

@@ -1,5 +1,6 @@
-//! All steps from the connection to the start of streaming. Mirrors the middle part of main and
-//! StreamLog of pg_receivewal.c, and the commands of streamutil.c.
+//! Prepares streaming: identifies the server, creates the slot if requested, and finds the start
+//! position. Mirrors the middle part of main and StreamLog of pg_receivewal.c, and the commands of
+//! streamutil.c.
 
 use super::PgReceivewalOptions;
 use super::start_point::FindStreamingStart;
@@ -46,8 +47,8 @@ enum Phase {
     ShowingSize(Query),
     Find(FindStreamingStart),
     ReadingSlot(Query),
-    /// The files before the start position are durable. Their directory may not be, because a crash
-    /// can have prevented its fsync.
+    /// Waits for an fsync of the directory. A crash can have prevented this fsync after the last
+    /// rename. The files before the start position are already durable.
     DirectorySynced(Start),
 }
 
@@ -205,7 +206,7 @@ impl Prepare {
         self.identity.as_ref().expect("asked for first of all")
     }
 
-    /// Starts at the end of the server's WAL.
+    /// Streaming starts at the end of the server's WAL.
     fn begin_at_end(&mut self, cx: &mut Cx<'_>) -> crate::call::Yield {
         let SystemIdentity {
             xlogpos, timeline, ..
@@ -213,7 +214,7 @@ impl Prepare {
         self.begin(cx, xlogpos, timeline)
     }
 
-    /// Starts at the beginning of a segment.
+    /// Streaming starts at the beginning of the segment that contains `at`.
     fn begin(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> crate::call::Yield {
         let geometry = &cx.shmem.settings.geometry;
         let at = geometry.segment_start(geometry.segment_of(at));

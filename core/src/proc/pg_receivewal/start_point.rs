@@ -255,9 +255,9 @@ impl FindStreamingStart {
         })))
     }
 
-    /// Where streaming starts. An error if the highest segment is the last possible segment. In
-    /// pg_receivewal the next position then wraps around to 0, which means that no segment was
-    /// found. pg_receivewal then starts streaming at the end of the server's WAL.
+    /// Where streaming starts. If the highest segment is the last possible segment, returns an
+    /// error. In pg_receivewal the next position then wraps around to 0, which means that no
+    /// segment was found. pg_receivewal therefore starts streaming at the end of the server's WAL.
     fn start(&self, cx: &Cx<'_>) -> Result<Option<(Lsn, TimelineId)>, StreamError> {
         let Some(found) = &self.highest else {
             return Ok(None);

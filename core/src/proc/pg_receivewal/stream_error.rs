@@ -139,8 +139,9 @@ fn refused_for_good(fields: &ErrorFields, is_standby: bool) -> Option<&'static s
         b"55000" => Some("Use another replication slot."),
         _ if is_removed(fields) => Some(REMOVED),
         _ if in_routine(fields, "tliSwitchPoint") => Some(NOT_IN_HISTORY),
-        // An error without DETAIL means that the start is beyond the server's flush position. A
-        // standby may still receive this WAL. A primary will write different WAL at this position.
+        // An error without DETAIL means that the start is beyond the server's flush position. On a
+        // standby a retry can help, because the standby may receive this WAL later. On a primary a
+        // retry does not help, because the primary will write different WAL at this position.
         b"XX000" if in_routine(fields, "StartReplication") => {
             (fields.detail.is_some() || !is_standby).then_some(NOT_IN_HISTORY)
         }

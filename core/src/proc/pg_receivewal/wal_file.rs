@@ -168,8 +168,8 @@ fn reopen(
     };
     let next = match u32::try_from(size) {
         Ok(size) if size == segment_bytes => OpenPhase::PaddedOpened,
-        // Another tool may not pad files, or may have crashed while padding. The existing bytes
-        // stay until they are received again.
+        // The file is too short if another tool does not pad files, or has crashed while padding.
+        // The existing bytes stay until they are received again.
         Ok(size) if size < segment_bytes => OpenPhase::ShortOpened(size),
         Ok(_) | Err(_) => {
             let segment = segment_bytes;
@@ -246,7 +246,7 @@ enum ClosePhase {
     Synced(OpenSegment),
     Renamed(OpenSegment),
     RenamedSynced(OpenSegment),
-    /// The segment, if it is complete.
+    /// The field is the segment if it is complete.
     DirectorySynced(Option<OpenSegment>),
 }
 
@@ -322,7 +322,7 @@ impl CloseWalFile {
         Poll::Yield(cx.disk(op, Place::CloseWalfile))
     }
 
-    /// The error of the operation under way.
+    /// The log event for a failure of the operation in progress.
     fn failed(&self, cx: &Cx<'_>, error: DiskError) -> LogEvent {
         match self.phase {
             ClosePhase::Begin => unreachable!("nothing is under way yet"),

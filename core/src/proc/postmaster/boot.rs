@@ -58,7 +58,7 @@ impl Boot {
                         self.phase = Phase::Control(read_control_file());
                         continue;
                     }
-                    // A lock file that already exists is left over from a crash.
+                    // A lock file that already exists is left over from a crash. It is overwritten.
                     self.phase = Phase::LockOpened;
                     let flags = OpenFlags::CreateTruncate;
                     return Poll::Yield(cx.disk(DiskOp::Open { path: lock, flags }, why));

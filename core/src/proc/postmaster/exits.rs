@@ -44,9 +44,9 @@ impl Postmaster {
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
             // The startup process was terminated by SIGTERM, or recovery ended during the shutdown.
-            // In PM_STOP_BACKENDS this postmaster signals all processes. PostgreSQL goes to
-            // PM_WAIT_BACKENDS and signals no process. It therefore waits forever if a standby is
-            // promoted while a smart shutdown waits for sessions.
+            // This postmaster then goes to PM_STOP_BACKENDS, in which it signals all processes.
+            // PostgreSQL goes to PM_WAIT_BACKENDS and signals no process. If a standby is promoted
+            // while a smart shutdown waits for sessions, PostgreSQL therefore waits forever.
             self.startup = StartupStatus::NotRunning;
             if self.state < PmState::StopBackends {
                 self.state = PmState::StopBackends;

@@ -230,8 +230,9 @@ impl Postmaster {
             self.fork(cx, Fork::WalWriter, Kind::WalWriter);
         }
         let wanted = self.walreceiver_requested && self.shutdown <= Shutdown::Smart;
-        // A request that arrives before the last walreceiver is reaped stays pending. If the
-        // request were dropped, the startup process would repeat it only after a long wait.
+        // A request for a walreceiver can arrive before the previous walreceiver is reaped. The
+        // request then stays pending. If it were dropped, the startup process would repeat it only
+        // after a long wait.
         if wanted && recovering && !self.children.has(Kind::WalReceiver) {
             self.fork(cx, Fork::WalReceiver, Kind::WalReceiver);
             self.walreceiver_requested = false;
@@ -243,7 +244,7 @@ impl Postmaster {
         self.children.add(pid, kind);
     }
 
-    /// `PM_NO_CHILDREN`: exits, or starts over after a crash.
+    /// `PM_NO_CHILDREN`: exits, or restarts all processes after a crash.
     fn no_children(&mut self, cx: &mut Cx<'_>) -> Yield {
         match self.verdict(cx) {
             Some(leave) => self.leave.insert(leave).poll(cx),

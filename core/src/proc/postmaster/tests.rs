@@ -355,7 +355,7 @@ fn a_crash_in_each_state() {
                 ("2 walwriter checkpointer", "Init"),
             ],
         );
-        // An exit of the checkpointer at any other time counts as a crash.
+        // While the server runs, every exit of the checkpointer counts as a crash.
         for how in ["0", "1", "kill"] {
             let event = format!("{how} checkpointer");
             let out = "Quit>WalWriter Quit>Backend Quit>WalSender WaitBackends";

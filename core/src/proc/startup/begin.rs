@@ -245,7 +245,7 @@ pub(super) fn checkpoint_found(
         in_recovery,
         tli: checkpoint.this_tli,
         min_recovery_point: Lsn::INVALID,
-        // After a clean shutdown no transaction was running.
+        // After a clean shutdown no transaction is running, so the snapshot is complete.
         snapshot_ready: hot_standby && shutdown,
         wants_snapshot: hot_standby,
         reader,

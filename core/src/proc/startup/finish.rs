@@ -193,7 +193,8 @@ impl Finish {
         xlog.request_write = self.end;
     }
 
-    /// Copies the page in which writing continues to the WAL buffers: its valid bytes, then zeros.
+    /// Copies the last page of WAL to the WAL buffers: its valid bytes, then zeros. New WAL is
+    /// written to this page.
     fn take_last_page(&self, cx: &mut Cx<'_>, page: &[u8]) {
         let geometry = cx.shmem.settings.geometry;
         let start = geometry.page_start(self.end);

@@ -134,8 +134,9 @@ impl Recovery {
             }
             cx.shmem.recovery.consistent = true;
             cx.log(LogEvent::log(Message::Consistent(cx.text(replayed))));
-            // Since 18 new clients get a different error when only the snapshot is missing. The
-            // postmaster must therefore know that recovery is consistent.
+            // Since 18 new clients get a different error while recovery is consistent but hot
+            // standby has no snapshot. The postmaster must therefore know that recovery is
+            // consistent.
             if cx.shmem.settings.pg_version >= PgVersion::V18 {
                 cx.signal_postmaster(PmSignal::RecoveryConsistent);
             }

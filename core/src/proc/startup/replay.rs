@@ -44,7 +44,7 @@ impl Replay {
         }
     }
 
-    /// Ready at the end of WAL. Never ready on a standby.
+    /// Returns at the end of WAL. On a standby it never returns.
     pub(super) fn poll(
         &mut self,
         cx: &mut Cx<'_>,

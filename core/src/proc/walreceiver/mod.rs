@@ -20,7 +20,7 @@ use flush::FlushWal;
 use start::StartStream;
 use streaming::{CopyEnd, Streaming};
 
-/// The user name of the connection. No server asks for a password.
+/// The user name of the connection.
 const USER: &str = "postgres";
 
 /// The walreceiver.

@@ -77,7 +77,7 @@ impl WalSender {
                 self.ignore_till_sync = false;
                 self.send(cx, &[ready]);
             }
-            // Remaining messages of a COPY are ignored.
+            // Messages that are left over from a COPY are ignored.
             FrontendMessage::Flush
             | FrontendMessage::CopyData(_)
             | FrontendMessage::CopyDone
@@ -106,7 +106,8 @@ impl WalSender {
         if self.got_stopping {
             self.entry(cx).state = WalSndState::Stopping;
         }
-        // Some commands write WAL. No WAL may be written after the shutdown checkpoint.
+        // After the shutdown checkpoint no WAL may be written. Commands are refused, because some
+        // of them write WAL.
         if self.entry(cx).state == WalSndState::Stopping {
             let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
             return self.error(cx, event);
@@ -270,7 +271,7 @@ impl WalSender {
             Poll::Ready(Err(event)) => return self.fail(cx, event),
             Poll::Ready(Ok(())) => {}
         }
-        // The requested start is not a flush position of the standby. It must not move the slot.
+        // The requested start is not a flush position of the standby, so it must not move the slot.
         if my_slot(cx).restart_lsn != start && cx.planted(Bug::StartReplicationMovesSlot) {
             let slot = my_slot(cx);
             slot.restart_lsn = start;

@@ -1,9 +1,9 @@
 //! The walsender: serves a replication connection. It executes commands, then streams WAL. Mirrors
 //! walsender.c and the command loop of PostgresMain.
 //!
-//! The walsender never sends WAL that its own server could lose. On a primary it sends WAL up to
-//! the flush position, on a standby up to the flushed or replayed position. It never sends a
-//! timeline that has ended, because timelines never change in walsim.
+//! The walsender never sends WAL that its own server could lose. A primary sends WAL up to its
+//! flush position. A standby sends WAL up to its flush position or its replay position, whichever
+//! is later. Historic timelines are not sent, because timelines never change in walsim.
 
 mod commands;
 mod history;

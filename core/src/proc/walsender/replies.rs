@@ -22,8 +22,8 @@ impl WalSender {
     /// CopyDone are commands. Returns a yield if the COPY or the process ends.
     ///
     /// Unlike PostgreSQL, the walsender stops reading from a client that requests replies but does
-    /// not read them. It reads again when the client reads its output. If the client never does,
-    /// the timeout ends the connection.
+    /// not read them. The walsender continues to read when the client reads the replies. If the
+    /// client never reads them, wal_sender_timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;

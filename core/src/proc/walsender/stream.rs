@@ -93,7 +93,7 @@ impl WalSender {
             }
             if pending {
                 // The walsender sends one message at a time. It builds the next message when the
-                // kernel has taken the last one.
+                // kernel has accepted the previous message.
                 stream.caught_up = false;
                 if send_limit(cx) > stream.sent {
                     cx.mark(Mark::BackpressureBlockedSend);
@@ -169,7 +169,7 @@ impl WalSender {
         self.after_send(cx)
     }
 
-    /// The end of an iteration: timers and wait.
+    /// The last part of an iteration: checks the timers and waits.
     fn after_send(&mut self, cx: &mut Cx<'_>) -> Yield {
         let timeout_ms = self.settings().wal_sender_timeout_ms(&cx.shmem.settings);
         if self.streaming().timers.timed_out(timeout_ms) {

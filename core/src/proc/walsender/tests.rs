@@ -381,7 +381,7 @@ fn a_client_that_does_not_read_gets_no_more_wal() {
     table.conn().apply(NetEvent::Sent(SEND_WINDOW));
     table.run();
     assert_eq!(table.next_range(), Some((5000, 6000)));
-    // The connection does not stay open forever.
+    // If the client still reads nothing, wal_sender_timeout ends the connection.
     table.conn().sent(2 * SEND_WINDOW as usize);
     table.pass_ms(1000);
     table.pass_ms(1000);

@@ -57,7 +57,7 @@ impl Connect {
         }
     }
 
-    /// Ready when commands can be sent. Returns the upstream's server_version.
+    /// Waits until commands can be sent. Returns the upstream's server_version.
     ///
     /// # Errors
     /// No upstream is configured, or the upstream refuses the connection.

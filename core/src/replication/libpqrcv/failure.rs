@@ -59,8 +59,9 @@ pub fn terminated() -> LogEvent {
     LogEvent::fatal(SqlState::ADMIN_SHUTDOWN, Message::ReceiverTerminated)
 }
 
-/// The message of a libpq that was built without support for the requested authentication method
-/// (`pg_fe_sendauth`), or libpq's message for a missing password.
+/// The message of a libpq that cannot answer an authentication request (`pg_fe_sendauth`). If only
+/// the password is missing, the message says so. Otherwise it is the message of a libpq that was
+/// built without support for the method.
 #[must_use]
 pub fn authentication_text(method: u32, has_password: bool) -> String {
     match method {

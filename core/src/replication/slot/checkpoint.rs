@@ -31,8 +31,8 @@ enum Phase {
 }
 
 impl CheckPointReplicationSlots {
-    /// The save starts at the first poll. It is the same in a shutdown checkpoint, because
-    /// PostgreSQL's extra work there concerns only logical slots.
+    /// Creates the routine for any checkpoint. In a shutdown checkpoint PostgreSQL does more, but
+    /// only for logical slots.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

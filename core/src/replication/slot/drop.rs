@@ -126,7 +126,7 @@ impl ReplicationSlotDropPtr {
                 }
                 PtrPhase::Remove(remove) => {
                     // If files could not be removed, no slot of this name can be created until the
-                    // next start. There is no other effect.
+                    // next start. The drop succeeds nevertheless.
                     ready!(remove.poll(cx));
                     cx.release(LockId::ReplicationSlotAllocation);
                     if !cx.has_bug(Bug::DroppedSlotWritten) {
@@ -160,8 +160,8 @@ impl ReplicationSlotDropPtr {
         cx.shmem.condvars.broadcast(id);
     }
 
-    /// The entry keeps its name until another slot uses the entry. That is impossible here, because
-    /// this process holds the lock on allocation.
+    /// The entry keeps its name until another slot uses the entry. No slot can use it now, because
+    /// this process holds the allocation lock.
     fn paths(&self, cx: &Cx<'_>) -> (FilePath, FilePath) {
         let name = &cx.shmem.slots.slots[self.index].name;
         (

@@ -7,7 +7,7 @@ use crate::sys::Cx;
 use alloc::vec::Vec;
 
 /// `fsync_fname` for several names in turn. A failure is a PANIC (`data_sync_elevel`), because the
-/// content of the disk is then unknown. After the restart the server tries again.
+/// content of the disk is then unknown.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FsyncNames {
     /// The names that are still to be fsynced, in reverse order.

@@ -1,7 +1,8 @@
 //! Invalidates slots whose WAL is about to be removed. Mirrors InvalidateObsoleteReplicationSlots
 //! and InvalidatePossiblyObsoleteSlot of slot.c.
 //!
-//! WAL may be removed only after the invalidation of each slot that required this WAL is saved.
+//! If a slot requires WAL that is about to be removed, the slot's invalidation is first saved to
+//! disk.
 
 use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
@@ -54,7 +55,8 @@ impl InvalidateObsoleteReplicationSlots {
     }
 
     /// Returns whether any slot was invalidated. If so, the caller must recompute the oldest
-    /// segment to keep. Waits without a timeout until the owner of a slot releases it.
+    /// segment to keep. If another process has acquired a slot that must be invalidated, waits
+    /// without a timeout until that process releases the slot.
     ///
     /// # Errors
     /// A slot could not be saved. This slot stays acquired and invalidated.
@@ -172,7 +174,7 @@ impl InvalidateObsoleteReplicationSlots {
         Poll::Yield(sleep(cx))
     }
 
-    /// Moves on to the next slot.
+    /// Moves on to the next slot. If other processes could run, starts again from the first slot.
     fn go_on(&mut self) {
         self.at = if self.released_lock { 0 } else { self.at + 1 };
         self.released_lock = false;

@@ -21,7 +21,7 @@ impl ReplicationSlotsComputeRequiredLsn {
         Self::default()
     }
 
-    /// Ready when the result is published.
+    /// Returns when the result is published.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         let Some(least) = self.computed else {
             self.computed = Some(least_required(cx).unwrap_or(Lsn::INVALID));
@@ -43,9 +43,9 @@ pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     let given_up = slots
         .filter_map(|slot| held_before_invalidation(cx, slot))
         .min();
-    // Before 18 the positions in memory were used. A crash takes a slot back to its saved position.
-    // If the slot advanced while a checkpoint was in progress, this checkpoint could remove the WAL
-    // of the saved position.
+    // Before 18 the positions in memory were used. If a slot advanced during a checkpoint, the
+    // checkpoint could remove WAL that the saved position still requires. After a crash the slot
+    // has its saved position again, and this WAL is missing.
     if in_memory != least && cx.planted(Bug::SlotAdvanceDuringCheckpoint) {
         least = in_memory;
     }
@@ -88,9 +88,9 @@ fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     .filter(|at| at.is_valid())
 }
 
-/// Returns the LSN that slots require, before a checkpoint saves the slots. Used only before 18.
-/// The lock matters for a slot that is just reserving WAL. Either the result includes that slot, or
-/// the slot uses the new redo pointer.
+/// Returns the oldest LSN that slots require. Before 18 a checkpoint calls this function before it
+/// saves the slots. The lock matters for a slot that is reserving WAL at this moment. Either the
+/// result includes this slot, or the slot uses the new redo pointer.
 pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     let lock = LockId::ReplicationSlotAllocation;
     ready!(cx.acquire(lock, LockMode::Shared));

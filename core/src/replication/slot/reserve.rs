@@ -10,8 +10,8 @@ use crate::sys::Cx;
 
 const LOCK: LockId = LockId::ReplicationSlotAllocation;
 
-/// `ReplicationSlotReserveWal`: makes the acquired slot require WAL from the redo pointer on, where
-/// a base backup would start. The caller saves the slot.
+/// `ReplicationSlotReserveWal`: sets the restart_lsn of the acquired slot to the redo pointer. The
+/// caller must save the slot.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ReplicationSlotReserveWal {
     phase: Phase,

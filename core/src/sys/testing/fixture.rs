@@ -303,8 +303,8 @@ impl Fixture {
         }
     }
 
-    /// Polls a routine to its end. The routine may wait for the disk, and for a lock that it gets
-    /// at once.
+    /// Polls a routine to its end. The routine may wait for the disk. No other process may hold a
+    /// lock that the routine needs.
     pub(crate) fn run<T>(&mut self, pid: Pid, mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> T {
         loop {
             match self.drive(pid, &mut poll) {

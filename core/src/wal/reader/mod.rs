@@ -3,9 +3,9 @@
 //!
 //! The reader is a pull parser and does not access files. [`WalReader::next`] returns a record,
 //! requests bytes of a page, or returns the reason why there is no further valid record. The reader
-//! allocates memory only for bytes that were fed, whatever lengths it reads. Unlike in PostgreSQL,
-//! its position advances only after a record was decoded completely. After any error the same
-//! record can therefore be tried again from another source.
+//! allocates memory only for bytes that it was given, even if a record claims to be longer. Unlike
+//! in PostgreSQL, the reader's position advances only after a record was decoded completely. After
+//! an error the same record can therefore be tried again from another source.
 
 mod header;
 mod pages;
@@ -40,7 +40,7 @@ pub enum Next<R = Record> {
     /// The next record.
     Record(R),
     /// The caller must feed at least `len` bytes of the page, or report that the page cannot be
-    /// read. Then the caller calls again.
+    /// read. After that the caller calls `next` again.
     Need {
         /// The page.
         page: Lsn,
@@ -232,8 +232,9 @@ impl WalReader {
         })
     }
 
-    /// Like [`WalReader::next`], but does not copy the record. The result is a view of the record
-    /// in its page. If the record crosses pages, it is a view of the record in `room`.
+    /// Like [`WalReader::next`], but does not copy the record. The result is a view of the bytes in
+    /// the page. If the record crosses pages, its bytes are collected in `room`, and the result is
+    /// a view of `room`.
     #[inline]
     pub fn next_view<'a>(
         &'a mut self,

@@ -198,8 +198,8 @@ impl Pages {
             let pageaddr = self.text(header.pageaddr);
             return Err(WalError::PageAddr { pageaddr, place });
         }
-        // A child timeline has a higher number than its parent. If an earlier page is read again,
-        // its timeline can be lower.
+        // From page to page the timeline must not decrease, because a child timeline has a higher
+        // number than its parent. If an earlier page is read again, its timeline can be lower.
         let (tli, (latest_page, latest)) = (header.tli, self.latest);
         if page > latest_page && tli < latest {
             return Err(WalError::TimelineOrder { tli, latest, place });

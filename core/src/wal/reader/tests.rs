@@ -99,7 +99,8 @@ fn reader(geometry: Geometry, version: PgVersion) -> WalReader {
     reader
 }
 
-/// Changes one record or page of a small WAL, and returns how reading this WAL ends.
+/// Changes one record or page of a small WAL. Returns the incomplete record at the end of WAL, and
+/// the error at which the reader stops.
 fn end_after(version: PgVersion, change: impl Fn(&mut [u8])) -> (Option<Aborted>, String) {
     let mut wal = builder(Geometry::SMALLEST, version);
     for len in [10, 400, 20] {
@@ -548,8 +549,9 @@ fn a_length_in_the_last_bytes_of_a_page() {
             garbage(0, Some(Bug::ShortLengthAtPageEnd)),
             WalError::Segfault(at)
         );
-        // The record is longer than the rest of the page. Even without the check of the length, the
-        // header of the next page ends the reading.
+        // A record of this length continues on the next page. Even without the check of the length,
+        // the reader stops at the header of the next page, because that page does not continue the
+        // record.
         let next = garbage(20, Some(Bug::ShortLengthAtPageEnd));
         assert!(!matches!(next, WalError::Segfault(_)), "{next:?}");
     }

@@ -204,7 +204,8 @@ pub fn encode_created(server: PgVersion, name: &str, out: &mut Vec<u8>) {
 }
 
 /// The result of READ_REPLICATION_SLOT. All columns are NULL if the slot does not exist. `position`
-/// is the restart_lsn of the slot and its timeline, or `None` if the slot has no restart_lsn.
+/// is the slot's restart_lsn and the timeline of this LSN. It is `None` if the slot has no
+/// restart_lsn.
 pub fn encode_read(
     server: PgVersion,
     exists: bool,

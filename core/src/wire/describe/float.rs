@@ -163,8 +163,8 @@ mod tests {
         String::from_utf8(bytes).expect("digits")
     }
 
-    /// The expected texts are those of PostgreSQL's printf. It formats doubles with the printf of
-    /// the C library.
+    /// The expected texts are those of PostgreSQL's printf. For doubles, PostgreSQL's printf calls
+    /// the printf of the C library.
     #[test]
     fn doubles_are_those_of_printf() {
         for (number, expected) in [

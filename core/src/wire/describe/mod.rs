@@ -39,8 +39,8 @@ impl Text {
     /// Adds the description of a record (`rm_desc`).
     ///
     /// # Errors
-    /// The main data is not valid. PostgreSQL's programs would print bytes after the main data, or
-    /// crash.
+    /// The main data is not valid. pg_waldump does not check this: it prints bytes from beyond the
+    /// main data, or crashes.
     pub fn describe(
         &mut self,
         version: PgVersion,

@@ -81,7 +81,7 @@ static XLOG_17: Names = {
     names[0xE] = Some("CHECKPOINT_REDO");
     names
 };
-/// Since 19, ASSIGN_LSN is here instead of in Gist.
+/// Since 19 the record type ASSIGN_LSN belongs to XLOG instead of Gist.
 static XLOG_19: Names = {
     let mut names = XLOG_17;
     names[0xC] = Some("ASSIGN_LSN");
@@ -136,7 +136,8 @@ static HEAP2_17: Names = {
     names[0x3] = Some("PRUNE_VACUUM_CLEANUP");
     names
 };
-/// Since 19, VISIBLE does not exist. Records of PRUNE and MULTI_INSERT set the visibility map.
+/// The record type VISIBLE does not exist since 19. PRUNE and MULTI_INSERT records set the
+/// visibility map instead.
 static HEAP2_19: Names = {
     let mut names = HEAP2_17;
     names[0x4] = None;

@@ -73,8 +73,8 @@ fn checksum_covers_body_then_header() {
     assert_eq!(header.prev, Lsn(0x28));
 }
 
-/// Block data is omitted if redo uses the image, unless the data must be kept. If a relation is
-/// repeated, it is written once.
+/// Block data is omitted if redo uses the image, unless the data must be kept. If consecutive
+/// blocks belong to the same relation, the relation is written once.
 #[test]
 fn blocks_leave_out_what_redo_does_not_need() {
     let mut body = RecordBody::new(RmgrId::GENERIC, 0, Xid(3), Bytes::new());

@@ -115,7 +115,7 @@ fn list(scanner: &mut Scanner<'_>) -> Result<SlotStatement, SqlError> {
     Ok(SlotStatement::List)
 }
 
-/// The text that a client sends.
+/// Prints the statement as a client sends it.
 impl fmt::Display for SlotStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SELECT ")?;

@@ -30,8 +30,8 @@ const SORTED: [&str; 13] = [
     "TimeZone",
 ];
 
-/// The order of the reports in 16 to 18. It is the order of a hash table, which is the same on all
-/// servers.
+/// The order of the ParameterStatus messages in 16 to 18. It is PostgreSQL's iteration order over a
+/// hash table, and is the same on all servers.
 const HASHED: [&str; 15] = [
     "in_hot_standby",
     "integer_datetimes",

@@ -145,8 +145,8 @@ proptest! {
 
     #[test]
     fn every_truncation_is_an_error(cut in 4..RECEIVEWAL.len()) {
-        // If the cut leaves a single byte in place of a name, the packet is valid. A real server
-        // accepts such a packet too, because a NUL follows the packet in its buffer.
+        // If the packet is cut so that a single byte is left in place of a name, it is valid. A
+        // real server accepts such a packet too, because a NUL follows the packet in its buffer.
         let before = RECEIVEWAL.get(8..cut - 1).unwrap_or_default();
         let names_and_values = before.iter().filter(|b| **b == 0).count();
         let at_a_name = before.last().is_none_or(|b| *b == 0) && names_and_values % 2 == 0;

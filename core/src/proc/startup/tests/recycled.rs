@@ -47,9 +47,9 @@ fn old_bytes_after_the_end_are_not_wal() {
     }
 }
 
-/// The first part of a record fills its segment, and the next segment file is recycled. The first
-/// part stays, because it may have been streamed. The next page is rewritten and names the record
-/// that readers skip.
+/// An incomplete record ends with its segment, and the next segment is a recycled file. The
+/// incomplete record stays, because it may have been streamed. The page after it is rewritten and
+/// names the incomplete record, so that readers skip it.
 #[test]
 fn a_record_that_ends_with_its_segment_is_overwritten_in_the_recycled_one() {
     for version in PgVersion::ALL {

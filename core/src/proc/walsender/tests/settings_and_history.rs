@@ -33,7 +33,7 @@ fn settings_are_shown_under_their_canonical_names() {
     }
 }
 
-/// The file is longer than one read.
+/// The history file is longer than one read.
 #[test]
 fn a_history_file_is_sent_byte_for_byte() {
     for version in PgVersion::ALL {

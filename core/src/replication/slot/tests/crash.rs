@@ -30,7 +30,7 @@ const ACTS: [Act; 5] = [
 
 type Routine = alloc::boxed::Box<dyn FnMut(&mut Cx<'_>) -> Poll<Result<(), LogEvent>>>;
 
-/// The server before the operation, and the operation.
+/// Returns a server in the state before the operation, and the operation.
 fn prepared(act: Act, version: PgVersion, planted: Planted) -> (Fixture, Pid, Routine) {
     let (mut fixture, pid) = server(version, planted);
     let routine: Routine = match act {
@@ -93,8 +93,8 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     }
 }
 
-/// Checks the slot after a restart. It has the state before or after the operation, no other files
-/// are left, and a slot can be created, saved and dropped.
+/// Checks the slot after a restart. It has its state from before or after the operation. No
+/// temporary file is left. A slot can be created, saved and dropped.
 fn comes_back(fixture: &mut Fixture, what: &str) {
     fixture.restart().unwrap_or_else(|e| panic!("{what}: {e}"));
     let clean = fixture.slot_names();

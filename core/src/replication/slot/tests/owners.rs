@@ -178,7 +178,7 @@ fn slots_that_require_older_wal_are_invalidated() {
             assert_eq!(fixture.slot(name).invalidated, None);
         }
         assert_eq!(fixture.shmem.slots.required_lsn, Lsn(2048));
-        // Since 18 the slot cannot be acquired.
+        // Since 18 an invalidated slot cannot be acquired.
         let again = fixture.acquire(pid, "lost");
         match version {
             PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => assert_eq!(again, Ok(())),
@@ -281,7 +281,7 @@ fn a_slot_that_is_dropped_meanwhile_is_skipped() {
 }
 
 /// If an invalidated slot cannot be saved, the checkpoint fails. The slot then holds back no WAL,
-/// and the checkpointer still has it acquired.
+/// and stays acquired by the checkpointer.
 #[test]
 fn a_slot_that_cannot_be_saved_stays_acquired() {
     let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);

@@ -83,8 +83,8 @@ fn the_oldest_position_is_required() {
     }
 }
 
-/// Since 18 a new position releases WAL only after the position is saved. In earlier versions the
-/// checkpoint in progress does not yet use the new position.
+/// Since 18 WAL before a new restart_lsn is released only after the restart_lsn is saved. In
+/// earlier versions a checkpoint uses positions from before it saves the slots.
 #[test]
 fn wal_is_released_by_saved_positions() {
     for planted in [
