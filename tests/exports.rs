@@ -1,6 +1,6 @@
 //! Exports of a trace contain the events of the run, in the formats that their readers accept.
 //!
-//! The test with the Python package `perfetto` is skipped if the package is not installed, unless
+//! Without the Python package `perfetto`, the test that uses it is skipped, or fails if
 //! `WALSIM_REQUIRE_PERFETTO` is set. `WALSIM_PYTHON` can name the interpreter, such as that of a
 //! virtual environment.
 

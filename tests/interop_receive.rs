@@ -1,7 +1,7 @@
 //! `walsim-live receive` with a real PostgreSQL server.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server. `WALSIM_INTEROP=all` selects larger sizes.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_PG_BIN` selects a newer server. `WALSIM_INTEROP=all` selects larger sizes.
 
 #[path = "interop/receive_ends.rs"]
 mod ends;

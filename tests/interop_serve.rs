@@ -4,7 +4,7 @@
 //! Cluster and standby have the version of `WALSIM_PG_BIN`. pg_receivewal 15 supports only servers
 //! of 15. If a later version is installed without pg_receivewal, walsim-live receives instead.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
 //! `WALSIM_INTEROP=all` selects larger sizes.
 
 #[path = "interop/serve.rs"]

@@ -1,9 +1,9 @@
 //! Asks a real server about all settings of `tests/settings.rs`. Also compares SHOW between a real
 //! and a simulated server with the same configuration.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server. With `WALSIM_WRITE_GOLDEN` the server's answers are written to the
-//! golden file of its version.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_PG_BIN` selects a newer server. With `WALSIM_WRITE_GOLDEN` the server's answers are
+//! written to the golden file of its version.
 
 #[path = "settings/cases.rs"]
 mod cases;

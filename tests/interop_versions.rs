@@ -2,8 +2,8 @@
 //! waldump`, and the other comes from the server's extension pg_walinspect. pg_waldump is not used,
 //! because a newer server may be installed without it.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects a newer server.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_PG_BIN` selects a newer server.
 
 #[path = "interop/server.rs"]
 mod server;

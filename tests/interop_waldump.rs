@@ -1,8 +1,8 @@
 //! For the same WAL, `walsim waldump` must print what PostgreSQL's pg_waldump prints.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set. `WALSIM_PG_BIN`
-//! selects programs of a newer version, including pg_waldump. `WALSIM_INTEROP=all` selects more WAL
-//! and all cases of damage.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
+//! `WALSIM_PG_BIN` selects programs of a newer version, including pg_waldump. `WALSIM_INTEROP=all`
+//! selects more WAL and all cases of damage.
 
 #[path = "interop/damage.rs"]
 mod damage;

@@ -4,7 +4,7 @@
 //! `walsim waldump` must print what pg_waldump prints. The records must be those that were written,
 //! and the only error must be the end of WAL.
 //!
-//! Skipped if PostgreSQL 15 is not installed, unless `WALSIM_REQUIRE_PG` is set.
+//! Without PostgreSQL 15 the tests are skipped, or fail if `WALSIM_REQUIRE_PG` is set.
 
 #[path = "interop/dumps.rs"]
 mod dumps;

@@ -1,5 +1,5 @@
-//! Reports in Chromium. Skipped if chromedriver is not installed, unless `WALSIM_REQUIRE_CHROMIUM`
-//! is set.
+//! Reports in Chromium. Without chromedriver the tests are skipped, or fail if
+//! `WALSIM_REQUIRE_CHROMIUM` is set.
 
 use super::command::folder;
 use super::webdriver::Browser;

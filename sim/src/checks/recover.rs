@@ -1,5 +1,5 @@
-//! RECOVER: a server starts from every state that a crash can leave on its disk. No process aborts
-//! and no server stops unless the disk fails.
+//! RECOVER: a server starts from every state that a crash can leave on its disk. As long as the
+//! disk does not fail, no process aborts and no server stops.
 
 use crate::referee::{
     About, Check, DiskEvent, DiskKind, Evidence, FIRST_TIMELINE, FileClass, Knowledge, PerNode,
