@@ -139,8 +139,8 @@ fn next(segment: &str) -> String {
     segments(segment, 2).last().expect("two of them")
 }
 
-/// The receiver reports no flush position before the fsync has returned. Tested on real files, with
-/// and without `--synchronous`.
+/// The receiver reports no flush position before the fsync has returned. This is tested on real
+/// files, with and without `--synchronous`.
 #[test]
 fn nothing_is_reported_before_its_fsync_has_returned() {
     let Some(bin) = server_bin() else {

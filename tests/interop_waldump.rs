@@ -111,8 +111,8 @@ fn first_with_zstd(details: &[u8]) -> Option<String> {
     None
 }
 
-/// Both commands save the same full-page images, including compressed ones. pg_waldump has this
-/// option since 16.
+/// Checks that both commands save the same full-page images, including compressed ones. pg_waldump
+/// has this option since 16.
 fn full_pages_are_saved_alike(dumps: &Dumps, bin: &Path, folder: &Path, range: &[&str]) {
     let save = |directory| [range, &["-w", "-q", directory]].concat();
     let files = |directory| -> BTreeMap<_, _> {

@@ -74,8 +74,8 @@ proptest! {
         prop_assert_eq!(read, Ok(scenario), "{}", text);
     }
 
-    /// If a letter is removed, doubled or changed, either the file is still valid, or the error has
-    /// a place inside the text.
+    /// If a letter is removed, doubled or changed, either the file is still valid, or the error
+    /// points to a place inside the text.
     #[test]
     fn a_damaged_file_never_panics(seed in any::<u64>(), place in any::<u64>(), letter in "[ -~]?") {
         let mut text = Scenario::from(generate(Profile::Default, seed)).to_toml();

@@ -34,8 +34,8 @@ fn copied(bin: &Path, folder: &Folder) -> Copies {
     }
 }
 
-/// Both receivers end with the error that pg_receivewal prints with --no-loop. walsim-live also
-/// ends without --no-loop. It adds a hint, and its status is 1.
+/// Checks that both receivers end with the error that pg_receivewal prints with --no-loop.
+/// walsim-live also ends without --no-loop. It adds a hint, and its status is 1.
 fn both_end(bin: &Path, copies: &mut Copies, text: &str, hint: &str) {
     let Copies { copy, receiver, .. } = copies;
     let before = receiver.finished();

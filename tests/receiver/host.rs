@@ -222,8 +222,8 @@ impl Host {
         std::mem::take(&mut self.events)
     }
 
-    /// `kill -9`, followed by a start in the same directory. Operations that were issued before the
-    /// kill are still executed.
+    /// Kills the receiver as `kill -9` does, and starts it again in the same directory. Operations
+    /// that were issued before the kill are still executed.
     pub(crate) fn kill(&mut self) {
         let pid = self.machine.pid();
         self.replace(true);

@@ -153,8 +153,8 @@ impl Pair {
         panic!("one of the two does not exit: {:?}", self.receiver.log);
     }
 
-    /// Every finished segment equals the server's segment. The unfinished segment equals the
-    /// server's up to its last written byte. Returns the number of finished segments.
+    /// Checks that every finished segment equals the server's segment, and that the unfinished one
+    /// equals it up to the last written byte. Returns the number of finished segments.
     pub(crate) fn compare(&self) -> usize {
         let mut finished = 0;
         for file in self.receiver.names() {

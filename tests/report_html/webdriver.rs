@@ -53,7 +53,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// A command of the session.
+    /// Sends a command of the session to the driver, and returns the result.
     pub(crate) fn command(&self, path: &str, body: &Value) -> Value {
         self.call("POST", &format!("/session/{}{path}", self.session), body)
     }
@@ -64,7 +64,7 @@ impl Browser {
         self.command("/execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// A command of the DevTools protocol.
+    /// Sends a command of the DevTools protocol to the browser.
     pub(crate) fn devtools(&self, command: &str, params: &Value) {
         let body = json!({"cmd": command, "params": params});
         self.command("/goog/cdp/execute", &body);

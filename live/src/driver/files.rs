@@ -62,7 +62,8 @@ impl Files {
         }
     }
 
-    /// The pool has opened a file. Returns `None` if the process that asked for the file has ended.
+    /// Called when the pool has opened a file. Returns `None` if the process that asked for the
+    /// file has ended.
     pub(super) fn opened(&mut self, id: OpId, file: File) -> Option<Input> {
         let owner = self.opening.remove(&id)?;
         let fd = Fd(self.next);

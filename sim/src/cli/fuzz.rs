@@ -300,7 +300,8 @@ impl Reporter<'_> {
         }
     }
 
-    /// Writes the report beside the plan of a failure, unless there are many failures.
+    /// Writes the report beside the plan of a failure. Only the first failures of a campaign get a
+    /// report.
     fn page(&self, ran: &Ran, file: &str) -> Option<String> {
         let made = self.pages.get();
         if made >= pages::PAGES || ran.outcome.verdict == Verdict::Pass {

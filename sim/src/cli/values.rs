@@ -43,8 +43,8 @@ impl SeedBase {
         match self {
             Self::Seed(seed) => seed,
             Self::Random => {
-                // A random seed is from the lower half of the range. The seeds of a campaign that
-                // starts there do not exceed the largest seed.
+                // A random seed is from the lower half of the range. A campaign that starts at such
+                // a seed does not exceed the largest seed.
                 let seed = rand::random::<u64>() >> 1;
                 eprintln!("seed base {seed:#x}");
                 seed

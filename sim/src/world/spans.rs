@@ -52,7 +52,7 @@ impl Spans {
         self.servers[host] = Span::none();
     }
 
-    /// A line of the server log.
+    /// Emits an event for a line of the server log.
     pub(super) fn log(&self, host: usize, at: Mono, pid: Pid, event: &LogEvent) {
         let (server, at_us) = (&self.servers[host], at.0);
         match event.severity {
@@ -68,7 +68,7 @@ impl Spans {
         }
     }
 
-    /// A fault, an action of an operator, or a start or stop of a server.
+    /// Emits an event for a fault, an action of an operator, or a start or stop of a server.
     pub(super) fn world(&self, host: Option<(usize, &str)>, at: Mono, text: &str) {
         let (node, at_us) = (host.map_or("", |(_, name)| name), at.0);
         tracing::info!(target: "walsim::world", parent: &self.run, at_us, node, "{text}");
