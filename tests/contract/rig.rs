@@ -74,7 +74,8 @@ impl Rig {
         Self::of(PgVersion::V15, false)
     }
 
-    /// A node with a new cluster. With `standby`, a standby whose primary does not exist.
+    /// A node with a new cluster. With `standby`, the node is a standby, and its primary does not
+    /// exist.
     pub(crate) fn of(version: PgVersion, standby: bool) -> Self {
         let mut settings = Settings::new(version, Geometry::TINY);
         settings.checkpoint_timeout_ms = 3_600_000;

@@ -146,7 +146,7 @@ const OTHERS: [(&str, &[&str]); 13] = [
 const LONG: &str = "a23456789_123456789_123456789_123456789_123456789_123456789_1234";
 
 /// Settings whose boot value differs from PostgreSQL's. Either initdb sets them, or they depend on
-/// sizes that differ here.
+/// sizes that are different in walsim.
 const OWN_DEFAULTS: [&str; 10] = [
     "shared_buffers",
     "wal_buffers",

@@ -72,8 +72,8 @@ pub struct Window {
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,
     /// The files that were created in `pg_wal` after the checkpointer had read the directory. For
-    /// example, a restarted walreceiver may receive WAL again whose segment the checkpoint has
-    /// removed.
+    /// example, the checkpoint may remove a segment, and a restarted walreceiver may then receive
+    /// the WAL of this segment again.
     pub installed: Vec<String>,
     /// A process failed to save a slot because of a disk error.
     pub unsaved: bool,
