@@ -17,8 +17,8 @@ use walsim_core::wire::control_file::{ControlFile, ControlFileError, DbState};
 pub enum Kind {
     /// walsim-live made the cluster: the directory contains the settings file.
     Ours,
-    /// A PostgreSQL cluster that was shut down. The server sends its WAL and does not change its
-    /// files.
+    /// A PostgreSQL cluster that was shut down. walsim-live sends the cluster's WAL and does not
+    /// change the files.
     Stopped,
 }
 
@@ -39,9 +39,9 @@ impl Cluster {
     /// Opens a directory. If the directory is empty or does not exist, makes a cluster there.
     ///
     /// # Errors
-    /// If the directory is neither empty nor a cluster, if its version is not supported, if its
-    /// control file is damaged or says that the server was not shut down, or if a choice is
-    /// invalid.
+    /// If the directory is neither empty nor a cluster, if the version of the cluster is not
+    /// supported, if the control file is damaged or says that the server was not shut down, or if a
+    /// choice is invalid.
     pub fn open(dir: &Path, choices: &[Choice]) -> Result<Self, Refusal> {
         if is_empty(dir)? {
             make(dir, choices)?;

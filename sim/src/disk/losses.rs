@@ -25,7 +25,8 @@ pub struct FileLoss {
     pub unsynced: Vec<Range<u64>>,
     /// The bytes of `unsynced` that the power loss destroyed.
     pub lost: Vec<Range<u64>>,
-    /// Whether the file has lost its name, or a lost file has its name again.
+    /// Whether the file's name was affected: the file has lost its name, or a removed file has its
+    /// name again.
     pub renamed: bool,
 }
 

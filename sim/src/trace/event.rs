@@ -137,7 +137,8 @@ pub enum Act {
         /// The bytes of `unsynced` that were lost.
         #[serde(serialize_with = "bytes")]
         lost: Vec<Range<u64>>,
-        /// Whether the file has lost its name, or a removed file has its name again.
+        /// Whether the file's name was affected: the file has lost its name, or a removed file has
+        /// its name again.
         name: bool,
         /// The WAL in the lost bytes.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "range")]
