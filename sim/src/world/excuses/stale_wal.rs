@@ -16,12 +16,12 @@ impl Reason for StaleWal {
         standby.witness.has_read_the_same_thrice()
     }
 
-    /// Since its start the server has requested the segment after the one in which the next record
-    /// begins, although the end of that earlier segment was missing. From then on the server treats
-    /// all WAL before the requested segment as received (RequestXLogStreaming).
+    /// Since its last start the standby has requested the segment after the one in which the next
+    /// record begins, although the end of that earlier segment was missing. From then on the
+    /// standby treats all WAL before the requested segment as received (RequestXLogStreaming).
     ///
     /// In the earlier segment, old bytes look like the beginning of a record. No walreceiver wrote
-    /// these bytes, because such a write would have violated PREFIX.
+    /// these bytes, because such a write would have violated the invariant PREFIX.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let geometry = &world.hosts[standby.host].plan.settings.geometry;
         let from = standby.from;
