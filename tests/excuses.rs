@@ -223,8 +223,8 @@ fn without_its_witness_or_its_cause_no_play_passes() {
 }
 
 /// If one part of an excuse is missing, the standby is not excused. If a test forces this part, the
-/// standby is excused, and the operator repairs it. The run may still fail after the repair,
-/// because a process may still be stalled.
+/// standby is excused, and the operator repairs the standby. The run may still fail after the
+/// repair, because a process may still be stalled.
 #[test]
 fn a_neighbor_has_no_excuse_for_want_of_one_part() {
     let neighbors = NEIGHBORS.map(|it| (it, Some("LIVE")));
