@@ -13,8 +13,8 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
     let Some(at_us) = search.failed.at_us else {
         return;
     };
-    // The active phase of the new plan ends at the failure. If the failure is in the quiescent
-    // phase, the active phase keeps its length.
+    // The active phase of the new plan ends at the first full second after the failure. If the
+    // failure is in the quiescent phase, the active phase keeps its length.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,

@@ -6,9 +6,9 @@
 //! the request, because the requested position is ahead of its flush position.
 //!
 //! The next record ends this state. On a real server the background writer writes a RUNNING_XACTS
-//! record within 15 s (LogStandbySnapshot). It does not, if only such records were written since
-//! its last one. After a commit, an idle server of version 15.18 wrote one RUNNING_XACTS record,
-//! and no other record in 35 s.
+//! record within 15 s (LogStandbySnapshot), if other records were written since its last one. After
+//! a commit, an idle server of version 15.18 wrote one RUNNING_XACTS record, and no other record in
+//! 35 s.
 
 use super::witness::Refusal;
 use super::{Excuse, Reason, Standby};

@@ -1,4 +1,4 @@
-//! Two states in which PostgreSQL leaves a server stuck. The operator must then stop the server.
+//! Two states in which a server of PostgreSQL stays stuck. The operator must then stop the server.
 
 use super::{Excuse, Part};
 use crate::plan::ShutdownMode;
