@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// A driver and its browser. Both end when it is dropped, also after a failed assertion.
+/// A driver and its browser. Both end when this value is dropped, also after a failed assertion.
 pub(crate) struct Browser {
     driver: Child,
     /// Kept open, because the driver writes to it.

@@ -51,8 +51,8 @@ struct Inserting {
     foreign: Option<Lsn>,
     /// The blocks that records after `redo` have registered.
     seen: BTreeSet<BlockId>,
-    /// All blocks that records have registered since `redo`, with the positions of the records. The
-    /// redo point of the next checkpoint lies among them.
+    /// All blocks that records have registered since `redo`, with the positions of the records.
+    /// When the next checkpoint completes, the records before its redo point are dropped.
     since: Vec<(Lsn, LoggedBlock)>,
     /// Pages whose last change is logged by a record that is not flushed yet. Each entry contains
     /// the end of the record, the relation and the block.
