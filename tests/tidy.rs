@@ -199,7 +199,7 @@ fn loses_a_yield(code: &str) -> Option<String> {
 }
 
 /// A new version behaves like the newest known version until a difference is found. A comparison
-/// with the newest version alone would exclude the next one.
+/// with the newest version alone would exclude the next version.
 #[test]
 fn no_version_is_compared_with_the_newest_one_alone() {
     for_core(|_, line| {

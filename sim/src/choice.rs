@@ -5,7 +5,7 @@
 //! instead.
 //!
 //! All arithmetic uses integers, because floating-point results differ between platforms. Option 0
-//! of a choice is the one that disturbs nothing.
+//! of a choice never causes a disturbance.
 
 mod drawn;
 
@@ -175,7 +175,7 @@ impl Choices {
         buffer
     }
 
-    /// A number from `0..n`. 0 is the option that disturbs nothing.
+    /// A number from `0..n`. Option 0 causes no disturbance.
     #[must_use]
     pub fn below(&self, key: Key, n: u64) -> u64 {
         assert!(n > 0, "a choice needs an option");
@@ -199,8 +199,8 @@ impl Choices {
         value
     }
 
-    /// True with probability `num / den`. The option that disturbs nothing is false. A pin of 0
-    /// means false, and 1 means true.
+    /// True with probability `num / den`. False causes no disturbance. A pin of 0 means false, and
+    /// 1 means true.
     #[must_use]
     pub fn ratio(&self, key: Key, num: u64, den: u64) -> bool {
         let value = match self.pinned(key) {

@@ -72,7 +72,8 @@ impl Disk {
             .map(|inode| inode.cached().read(offset, len))
     }
 
-    /// Up to `len` bytes that the file would have after a power loss that keeps nothing unsynced.
+    /// Up to `len` bytes that the file would have after a power loss that destroys all unsynced
+    /// data.
     #[must_use]
     pub fn read_platter(&self, path: &str, offset: u64, len: u64) -> Option<Vec<u8>> {
         match self.tree.look_platter(path) {

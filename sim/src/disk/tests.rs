@@ -91,7 +91,7 @@ impl Rig {
     }
 }
 
-/// With this pin, a power loss keeps nothing unsynced.
+/// With this pin, a power loss destroys all unsynced data.
 const LOSE_ALL: &[(&str, u64)] = &[("disk.loss/node0/1.0", 1)];
 
 #[test]
