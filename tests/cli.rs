@@ -555,7 +555,7 @@ fn a_hunt_ends_as_small_files_and_a_table() {
     assert_eq!(walsim(&["replay", file]).status.code(), Some(0));
     let table = std::fs::read_to_string(folder().join("hunt.md")).expect("just written");
     assert!(
-        table.contains("with 2 hunts that") && table.contains("| `walsender-sends-unflushed` |"),
+        table.contains("first of 2 hunts") && table.contains("| `walsender-sends-unflushed` |"),
         "{table}"
     );
 }

@@ -13,12 +13,12 @@ use walsim_core::wal::position::bytepos_to_end;
 const ABOUT: About = About {
     code: "CHAIN",
     promise: Promise::Safety,
-    statement: "Each WAL record's xl_prev points to the previous record, and a server writes no \
-              record after its shutdown checkpoint.",
-    details: "For every record that a node flushes, xl_prev must be the start of the previous \
-              record. After the checkpoint of a shutdown, the server must not insert another record \
-              until its next start. If recovery ends in the middle of a WAL page, the first write \
-              of this page after recovery must contain only zeros past the insert position.",
+    statement: "The xl_prev of every WAL record points to the previous record, and a server \
+              writes no record after its shutdown checkpoint.",
+    details: "The xl_prev of every flushed record must be the start of the previous record. After \
+              its shutdown checkpoint, a server must not insert a record until its next start. \
+              When a server first writes the WAL page in which recovery ended, all bytes of the \
+              page past the insert position must be zero.",
     notes: &[
         "The last record before the flush position may be incomplete.",
         "Crash recovery can abort an incomplete record. The next record is then \

@@ -14,10 +14,10 @@ use walsim_core::wire::sql::Statement;
 const ABOUT: About = About {
     code: "CHECKPOINT",
     promise: Promise::Safety,
-    statement: "After CHECKPOINT has succeeded, the durable pg_control names a checkpoint that \
-              began after the command.",
+    statement: "When CHECKPOINT succeeds, pg_control on disk points to a checkpoint that began \
+              after the command was sent.",
     details: "The check runs when a client of a primary receives the answer to CHECKPOINT. The \
-              durable pg_control must contain a redo point at or past the insert position that \
+              redo point in the durable pg_control must be at or past the insert position that \
               the primary had when the client sent the command.",
     notes: &["On a standby CHECKPOINT may succeed without a restartpoint."],
     source: "RequestCheckpoint waits for a checkpoint that was started after the request, and \

@@ -10,11 +10,10 @@ use walsim_core::base::{Lsn, Xid};
 const ABOUT: About = About {
     code: "CLOG",
     promise: Promise::Safety,
-    statement: "On a node's disk, pg_xact shows a transaction as committed only after the commit \
-              record of the transaction is durable on that node.",
-    details: "The check runs when a node writes a page of commit statuses. For each transaction \
-              that the page marks as committed, the commit record must be durable in the WAL of \
-              this node.",
+    statement: "The pg_xact on a node's disk marks a transaction as committed only if the commit \
+              record is durable on that node.",
+    details: "The check runs when a node writes a page of pg_xact. For every transaction that the \
+              page marks as committed, the commit record must be durable in the WAL of that node.",
     notes: &[
         "A transaction may be marked as aborted although no WAL record says so.",
         "Statuses in the files of the initial cluster are not checked.",

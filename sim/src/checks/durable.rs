@@ -16,12 +16,12 @@ use walsim_core::wire::control_file::{ControlFile, DbState};
 const ABOUT: About = About {
     code: "DURABLE",
     promise: Promise::Safety,
-    statement: "At a clean shutdown, a walsender exits only after its standby has all WAL on \
-              disk.",
+    statement: "At a clean shutdown, a walsender exits only after all WAL is durable on its \
+              standby's disk.",
     details: "The check runs when a walsender sends COPY 0, its last message at a smart or fast \
               shutdown. All WAL that the walsender has sent must be durable on the standby's \
-              disk. On a primary, this WAL must include the shutdown checkpoint, and pg_control \
-              must name that checkpoint.",
+              disk. On a primary, the walsender must also have sent the shutdown checkpoint \
+              record, and pg_control must have the state DB_SHUTDOWNED.",
     notes: &[
         "The check reads the disk of the standby and ignores the positions that the standby has \
          reported.",

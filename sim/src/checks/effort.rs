@@ -10,11 +10,12 @@ use walsim_core::shmem::{Role, Shmem, WalRcvState};
 const ABOUT: About = About {
     code: "EFFORT",
     promise: Promise::Safety,
-    statement: "A standby that makes no progress waits wal_retrieve_retry_interval before it \
-              starts another walreceiver.",
-    details: "The check runs when a walreceiver ends while the startup process waits for WAL. \
-              Within one wal_retrieve_retry_interval at most four walreceivers may end without \
-              progress. Progress means that the standby has flushed or replayed more WAL.",
+    statement: "A standby that makes no progress does not start walreceivers more often than \
+              wal_retrieve_retry_interval allows.",
+    details: "While the startup process waits for WAL, at most four walreceivers may end within \
+              one wal_retrieve_retry_interval. More than one is legal because a configuration \
+              reload ends a pause early. The count starts again at zero when the standby flushes \
+              or replays more WAL.",
     notes: &[
         "Four walreceivers may end within one interval: the first after the pause, one after a \
          connection with progress, and two after reloads. A reload ends the pause.",

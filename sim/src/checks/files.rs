@@ -12,11 +12,11 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "A server does not accumulate WAL segments, temporary files, or files restored \
               from an archive.",
-    details: "The check runs when a checkpoint or restartpoint completes. The number of segment \
-              files must not exceed the number of required segments plus max_wal_size / segment \
-              size + 1. The number of xlogtemp files must not exceed the number of processes. A \
-              slot may have a file state.tmp only while a process saves the slot. After recovery, \
-              no file RECOVERYXLOG or RECOVERYHISTORY may exist.",
+    details: "When a checkpoint or restartpoint completes, pg_wal may contain at most \
+              max_wal_size / segment size + 1 segments in addition to the required segments. \
+              pg_wal may contain at most one xlogtemp file per process. After recovery, pg_wal \
+              must not contain RECOVERYXLOG or RECOVERYHISTORY. A slot may have a state.tmp only \
+              while a process saves the slot.",
     notes: &[
         "The required segments begin with the first segment that the checkpoint had to keep. They \
          end with the segment at the end of WAL.",

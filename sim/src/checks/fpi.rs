@@ -12,9 +12,9 @@ const ABOUT: About = About {
     code: "FPI",
     promise: Promise::Safety,
     statement: "The first change of a page after a redo point is logged with a full-page image.",
-    details: "The check runs for the redo point of each completed checkpoint. After the redo \
-              point, the first record that registers a block of a relation must contain an image \
-              of this block. In addition, a record must register every page whose LSN it sets.",
+    details: "After the redo point of a completed checkpoint, the first WAL record that refers to \
+              a block must contain a full-page image of the block. If a server sets the LSN of a \
+              page to the end of a record, the record must refer to that page.",
     notes: &[
         "A record that makes redo initialize the page (WILL_INIT) needs no image.",
         "Records that a server inserts while full_page_writes is off need no image.",

@@ -11,11 +11,12 @@ use walsim_core::shmem::Role;
 const ABOUT: About = About {
     code: "HEALTHY",
     promise: Promise::Safety,
-    statement: "A walsender or walreceiver disconnects a peer only after the peer was silent for \
-              the whole timeout.",
-    details: "The check runs when a walsender exits because of wal_sender_timeout, and when a \
-              walreceiver exits because of wal_receiver_timeout. The last message from the peer \
-              must be at least as old as the timeout.",
+    statement: "A walsender or walreceiver times out only if its peer was silent for the whole \
+              timeout.",
+    details: "When a walsender exits because of wal_sender_timeout, the last message from its \
+              standby must be at least wal_sender_timeout old. When a walreceiver exits because \
+              of wal_receiver_timeout, the last message from the upstream server must be at least \
+              wal_receiver_timeout old.",
     notes: &[
         "For a walsender, the age of a message is measured from the first step in which the \
          walsender could read the message.",

@@ -11,9 +11,9 @@ const ABOUT: About = About {
     code: "KEEP",
     promise: Promise::Safety,
     statement: "A checkpoint does not remove WAL that wal_keep_size retains.",
-    details: "The check runs when a checkpoint or restartpoint is about to remove or recycle a \
-              segment. Let n be wal_keep_size / segment size, rounded down. The segment at the \
-              end of WAL and the n segments before it must stay.",
+    details: "A checkpoint or restartpoint must not remove or recycle the segment at the end of \
+              WAL, nor the n segments before it. The number n is wal_keep_size / segment size, \
+              rounded down.",
     notes: &[
         "For a checkpoint, the end of WAL is the end of the checkpoint record.",
         "For a restartpoint, the end of WAL is the later of two positions: the end of the WAL \

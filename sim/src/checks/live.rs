@@ -17,10 +17,10 @@ const ABOUT: About = About {
     promise: Promise::Liveness,
     statement: "After all faults have stopped, every standby catches up with the primary within a \
               time limit.",
-    details: "The check runs at the end of a run, when faults and workload have stopped. Within \
-              the time limit all nodes must run and all standbys must stream. Every standby must \
-              have replayed all WAL that the primary has flushed. Then the primary writes one \
-              more record, which every standby must replay too.",
+    details: "At the end of a run, the simulator stops all faults and the workload. Within a time \
+              limit, every node must run, and every standby must stream and have replayed all WAL \
+              that the primary has flushed. Then the primary writes one more record, which every \
+              standby must replay too.",
     notes: &[
         "The time limit is 3 x (largest timeout + wal_retrieve_retry_interval + 10 s) + amount of \
          WAL / network bandwidth + sum of the backward jumps of wall clocks.",

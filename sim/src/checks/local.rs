@@ -15,13 +15,13 @@ use walsim_core::shmem::{Clog, Shmem, XactStatus};
 const ABOUT: About = About {
     code: "LOCAL",
     promise: Promise::Safety,
-    statement: "A transaction that a node acknowledged as committed is still committed after each \
-              later recovery of that node.",
-    details: "When a primary accepts connections after a start, its pg_xact must show each \
-              transaction that it has acknowledged as committed. The primary must not reuse a \
-              transaction ID that it assigned before the start. At the end of the run, each \
-              acknowledged transaction must be committed on all nodes. If a client reads a row that \
-              the client has committed, the read must find the row.",
+    statement: "If a node has acknowledged a commit, the transaction is still committed after \
+              every later recovery of the node.",
+    details: "After every start of a primary, pg_xact must show each acknowledged transaction as \
+              committed. A primary must not assign a transaction ID that was already used before \
+              the start. At the end of a run, each acknowledged transaction must be committed on \
+              all nodes. If a client reads a row that it has inserted and committed, the row must \
+              be found.",
     notes: &[
         "A commit is acknowledged when the client receives the answer to COMMIT.",
         "A COMMIT whose answer contains a warning does not count as acknowledged. A COMMIT with \

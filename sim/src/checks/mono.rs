@@ -14,10 +14,10 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "The redo point, the minimum recovery point, and the received position of a \
               standby do not go back.",
-    details: "The check runs when a node syncs pg_control. The redo point must not be lower than \
-              before. During archive recovery the minimum recovery point must not be lower either. \
-              The check also runs when the received position (flushedUpto) changes: a walreceiver \
-              must not lower this position.",
+    details: "The redo point in the durable pg_control must not decrease. During archive \
+              recovery, the minimum recovery point in the durable pg_control must not decrease \
+              either. A walreceiver must not decrease flushedUpto, the end of the WAL that the \
+              standby has received.",
     notes: &[
         "The startup process may lower the received position when it requests WAL again.",
         "A standby may report a lower flush position than before. Its slot then goes back too.",

@@ -17,12 +17,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const ABOUT: About = About {
     code: "PAGE",
     promise: Promise::Safety,
-    statement: "Two copies of a data page that have the same LSN have the same contents, also on \
-              different nodes.",
-    details: "The check runs when a process changes a page and when a process writes a page to a \
-              file. If a page had the same LSN before, on any node, it must have the same contents \
-              now. The check compares hashes. At the end of the run, every page of a standby must have the LSN and the \
-              contents of the primary's page.",
+    statement: "Copies of a data page that have the same LSN have the same contents on all nodes.",
+    details: "When a process changes a data page or writes it to a file, the simulator hashes the \
+              contents. For the same page and LSN, the hash must be the same on all nodes. At the \
+              end of a run, every page of a standby must have the LSN and the contents of the \
+              primary's page.",
     notes: &[
         "The hash does not cover the LSN, the checksum and the unused space (hole) of a page.",
         "After a crash, a primary may write different WAL at a position that had not been \

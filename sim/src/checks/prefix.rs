@@ -13,11 +13,10 @@ const ABOUT: About = About {
     code: "PREFIX",
     promise: Promise::Safety,
     statement: "All nodes have the same WAL bytes at the same position of a timeline.",
-    details: "The check runs when a node flushes WAL. The simulator stores the first WAL bytes \
-              that any node flushed at a position. All bytes that are flushed there later must \
-              equal the stored bytes. A later write must not change flushed WAL. A standby must \
-              not have WAL that the primary has never flushed. Replay must apply complete records, \
-              one after the other.",
+    details: "The first bytes that any node flushes at a WAL position become the reference for \
+              that position. All bytes that any node flushes there later must equal the \
+              reference. A standby must not have WAL that the primary has never flushed. Replay \
+              must apply all records in order, and only complete records.",
     notes: &[
         "Bytes past the last record are not compared.",
         "If all nodes skip an aborted record, the bytes of this record are not compared.",

@@ -12,13 +12,12 @@ use walsim_core::shmem::{INSERTION_LOCKS, LockId, Role, Shmem, WalSndState};
 const ABOUT: About = About {
     code: "PROMPT",
     promise: Promise::Safety,
-    statement: "Walsenders and startup processes do not sleep while they have WAL to send or \
-              replay.",
-    details: "The check runs when a process has flushed WAL, and when a walsender or startup \
-              process goes to sleep. A sleeping process is late if nothing will wake it within 100 \
-              ms. A streaming walsender must not be late while there is flushed WAL that it has \
-              not sent. A startup process must not be late while the whole next record is in \
-              flushed WAL.",
+    statement: "A walsender does not sleep while it has WAL to send, and a startup process does \
+              not sleep while it has WAL to replay.",
+    details: "A walsender of a primary must not sleep while there is flushed WAL that it has not \
+              sent. A startup process must not sleep while the walreceiver has flushed a complete \
+              record that it has not replayed. A sleep is legal if a timeout ends it within 100 \
+              ms.",
     notes: &[
         "100 ms is the longest delay that the simulator draws for a step of a process.",
         "A backend that flushes WAL only to free WAL buffers wakes no walsender. A walsender need \

@@ -15,11 +15,10 @@ const ABOUT: About = About {
     code: "RECOVER",
     promise: Promise::Safety,
     statement: "A server starts from every state that a crash can leave on its disk.",
-    details: "The check runs when a process exits: neither the startup process nor the postmaster \
-              may exit because of an error. Other processes must not PANIC. The check also runs \
-              when a server shuts down: a shutdown must have been requested. The check also runs \
-              when a segment is about to be removed: recovery after a power loss must not require \
-              the segment.",
+    details: "The startup process and the postmaster must not exit with an error, and no process \
+              may PANIC. Exits and PANICs because of a disk error are legal. A server must not \
+              shut down without a request. A WAL segment may be removed only if it ends at or \
+              before the redo point in the durable pg_control.",
     notes: &[
         "A process may exit after an error of its disk.",
         "A full disk can make the end-of-recovery checkpoint fail. The startup process may then \

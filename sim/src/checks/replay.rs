@@ -12,11 +12,11 @@ use walsim_core::wire::data_page::DataPage;
 const ABOUT: About = About {
     code: "REPLAY",
     promise: Promise::Safety,
-    statement: "The startup process replays only WAL that is durable on its own node.",
-    details: "The check runs when a record has been applied: the record must be durable on the \
-              node's disk. The check also runs when a data page is written to a file: the WAL \
-              that changed the page must be durable. On a standby, the page's LSN must not be \
-              past the durable minimum recovery point.",
+    statement: "A standby replays only WAL that is durable on its own disk.",
+    details: "When a record has been replayed, the record must be durable on the node's disk. \
+              When a data page is written to a file, all WAL up to the page's LSN must be \
+              durable. In archive recovery, the page's LSN must not be past the minimum recovery \
+              point in the durable pg_control.",
     notes: &[
         "While a walreceiver streams, an applied record must also be before the flush position of \
          the walreceiver.",

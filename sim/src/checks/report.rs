@@ -11,9 +11,9 @@ const ABOUT: About = About {
     code: "REPORT",
     promise: Promise::Safety,
     statement: "A standby reports only durable WAL as flushed, and only replayed WAL as applied.",
-    details: "The check runs when a standby sends a status message. All WAL before the reported \
-              flush position must be durable on the standby's disk. The reported apply position \
-              must not be past the replay position.",
+    details: "In every status message of a standby, all WAL before the flush position must be \
+              durable on the standby's disk. The apply position must not be past the standby's \
+              replay position.",
     notes: &[
         "The check reads the disk and ignores the flush position in shared memory.",
         "A reported position of 0 is legal.",

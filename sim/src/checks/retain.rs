@@ -19,10 +19,10 @@ const ABOUT: About = About {
     promise: Promise::Safety,
     statement: "Checkpoints remove WAL that nothing requires, and save each slot that has \
               advanced.",
-    details: "The check runs when a checkpoint or restartpoint completes. No segment may remain \
-              that is older than all WAL required by recovery, by wal_keep_size and by slots. The \
-              state file of each slot must contain the position that the slot had when the \
-              checkpoint began, or a later position.",
+    details: "When a checkpoint or restartpoint completes, pg_wal must contain no segment older \
+              than the oldest required segment. A segment is required if recovery, wal_keep_size \
+              or a slot requires it. The restart_lsn in a slot's state file must be at least the \
+              restart_lsn that the slot had in memory when the checkpoint began.",
     notes: &[
         "A slot requires WAL only within max_slot_wal_keep_size. An invalidated slot requires no \
          WAL.",

@@ -12,11 +12,9 @@ const ABOUT: About = About {
     code: "SEND",
     promise: Promise::Safety,
     statement: "A walsender sends only WAL that is durable on its own node.",
-    details: "The check runs when a walsender passes WAL to the network. On a primary, all sent \
-              WAL must be durable on the disk, so that no crash can lose it. On a standby, all \
-              sent WAL must have been replayed, or flushed by the walreceiver. The simulator \
-              stores the first WAL bytes that any node flushed at a position. The sent bytes must \
-              equal the stored bytes.",
+    details: "WAL that a primary sends must be durable on the primary's disk. WAL that a standby \
+              sends must have been replayed, or flushed by the standby's walreceiver. The sent \
+              bytes must equal the WAL bytes that the nodes have flushed at the same position.",
     notes: &[
         "On a primary, the check reads the disk and ignores the flush position in shared memory.",
     ],

@@ -17,13 +17,14 @@ use walsim_core::wal::names::segment_path;
 const ABOUT: About = About {
     code: "SLOT",
     promise: Promise::Safety,
-    statement: "All WAL from the restart_lsn in a slot's state file to the end of WAL exists.",
-    details: "The check runs when a segment is about to be removed, and when a state file is \
-              renamed into place. The check computes the restart_lsn that the slot would have \
-              after a power loss at this moment. If several positions are possible, the check uses \
-              the lowest. All segments from that position to the end of the node's WAL must be in \
-              pg_wal.",
+    statement: "A node has all WAL from the restart_lsn in a slot's state file to the end of its \
+              WAL.",
+    details: "The check computes the restart_lsn that a slot would have after a power loss. All \
+              WAL segments from this position to the end of the node's WAL must be in pg_wal. The \
+              check runs when a segment is about to be removed, and when a process saves a slot.",
     notes: &[
+        "If a power loss could leave different versions of a state file, the check uses the \
+         lowest restart_lsn.",
         "The check ignores the restart_lsn in shared memory.",
         "A temporary slot, an invalidated slot, and a slot without a restart_lsn require no WAL.",
         "If a standby reports a lower position, its slot goes back. WAL that was legally removed \

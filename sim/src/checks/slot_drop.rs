@@ -12,13 +12,12 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "DROP",
     promise: Promise::Safety,
-    statement: "Only a client's command drops a slot, except that a temporary slot is also dropped \
-              at the end of its session.",
-    details: "The check runs when a slot's entry in shared memory is freed. A persistent slot may \
-              be freed only while a client waits for the answer to pg_drop_replication_slot. A \
-              temporary slot may also be freed by its owner. The check also runs when a server has \
-              started and is ready for connections: every persistent slot that no client has asked \
-              to drop must still exist.",
+    statement: "A persistent slot is dropped only by a client's command; a temporary slot is also \
+              dropped when its session ends.",
+    details: "A persistent slot may be dropped only while a client waits for the answer to \
+              pg_drop_replication_slot. A temporary slot may also be dropped by the process that \
+              owns it. After a server start, every persistent slot must exist unless a client has \
+              asked to drop it.",
     notes: &[
         "Only a backend or a walsender may free an entry.",
         "A slot may or may not exist if its creation or drop was requested but not answered.",

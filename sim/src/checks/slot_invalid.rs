@@ -10,8 +10,8 @@ const ABOUT: About = About {
     code: "INVALID",
     promise: Promise::Safety,
     statement: "Since version 18, a walsender does not stream from an invalidated slot.",
-    details: "The check runs whenever a walsender sends WAL: the slot that the walsender has \
-              acquired must not be invalidated.",
+    details: "When a walsender of version 18 or later sends WAL, the slot that the walsender uses \
+              must not be invalidated.",
     notes: &[
         "A walsender may acquire an invalidated slot before it streams. ReplicationSlotAcquire \
          finds the invalidation only after it has acquired the slot.",

@@ -12,15 +12,13 @@ use walsim_core::wire::sql::SlotStatement;
 const ABOUT: About = About {
     code: "MOVES",
     promise: Promise::Safety,
-    statement: "A slot's restart_lsn changes only because of a status message, \
+    statement: "A slot's restart_lsn changes only at a status message, \
               pg_replication_slot_advance, the reservation of WAL, invalidation, or a server \
               start.",
-    details: "The check runs when the owner of a slot has processed a status message: restart_lsn \
-              must now be the reported flush position. The check also runs when restart_lsn in \
-              shared memory changes. Without a status message, only these acts may change \
-              restart_lsn: pg_replication_slot_advance, the reservation of WAL, invalidation, and \
-              restoring the slot at a start. START_REPLICATION and saving a slot must not change \
-              restart_lsn.",
+    details: "When a walsender has processed a status message, the restart_lsn of its slot must \
+              equal the flush position in the message. Otherwise restart_lsn may change only in \
+              four cases: pg_replication_slot_advance, the reservation of WAL, invalidation, and \
+              the restoring of slots at a server start.",
     notes: &[
         "A status message sets restart_lsn to the reported flush position, even if this position \
          is lower than before. A reported position of 0 changes nothing.",

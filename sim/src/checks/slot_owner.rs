@@ -10,13 +10,12 @@ use walsim_core::shmem::{LockId, Role};
 const ABOUT: About = About {
     code: "OWNER",
     promise: Promise::Safety,
-    statement: "A process writes to a slot's entry in shared memory only if it owns the slot or \
-              takes a free entry.",
-    details: "The check runs when one of these fields of a slot's entry in shared memory changes: \
-              restart_lsn, active_pid, in_use, or the cause of invalidation. Only the process that \
-              active_pid names before or after the change may make the change. A process may set \
-              active_pid only from none to itself, or from itself to none. A process may write to \
-              a free entry only if it holds ReplicationSlotAllocationLock.",
+    statement: "A process changes the entry of a slot in shared memory only if it owns the slot \
+              or creates it.",
+    details: "Only the process that owns a slot may change restart_lsn and the cause of \
+              invalidation in the slot's entry, or free the entry. A process may set active_pid \
+              only from 0 to its own PID, or from its own PID to 0. A process may write to a free \
+              entry only while it holds ReplicationSlotAllocationLock.",
     notes: &[
         "A process that has dropped or released a slot must not write to the entry afterwards.",
         "The startup process restores slots from disk without ReplicationSlotAllocationLock.",

@@ -10,11 +10,10 @@ const ABOUT: About = About {
     code: "WIRE",
     promise: Promise::Safety,
     statement: "A server sends its messages in an order that the protocol allows.",
-    details: "The check runs when a server passes a message to the network. The answer to a \
-              command must end with CommandComplete, EmptyQueryResponse or an error. After that, \
-              ReadyForQuery must follow. Before the rows of an answer, the server must describe \
-              their columns. CopyData and CopyDone are legal only inside a COPY. After CopyDone, \
-              the server must not send WAL.",
+    details: "The answer to a command must end with CommandComplete, EmptyQueryResponse or \
+              ErrorResponse, and then ReadyForQuery must follow. Before a DataRow, the server \
+              must send a RowDescription. CopyData and CopyDone are legal only inside a COPY, and \
+              WAL is not legal after CopyDone.",
     notes: &[
         "ParameterStatus and notices are legal at any time.",
         "Keepalives are legal after CopyDone.",

@@ -8,11 +8,10 @@ use walsim_core::shmem::{Role, XactStatus};
 const ABOUT: About = About {
     code: "XID",
     promise: Promise::Safety,
-    statement: "A transaction stays in the set of running transactions until its commit status is \
-              set.",
-    details: "The check runs on a running primary when a transaction leaves the set of running \
-              transactions. The transaction must then be marked as committed or aborted in the \
-              CLOG buffers.",
+    statement: "A transaction is removed from the set of running transactions only after its \
+              commit status has been set.",
+    details: "When a transaction on a primary is no longer in the set of running transactions, \
+              the CLOG buffers must show it as committed or aborted.",
     notes: &[
         "While a transaction waits for a synchronous standby, it is committed but may still be in \
          the set of running transactions.",

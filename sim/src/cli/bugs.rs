@@ -395,20 +395,21 @@ fn markdown(args: &HuntArgs, task: &Task, base: u64, all: &[Caught]) -> String {
     let found = all.iter().filter(|caught| caught.every_time()).count();
     let (times, base) = (args.repeat, show_seed(base));
     let hunts = match times {
-        1 => format!("with one hunt from seed {base}"),
+        1 => format!("The hunt started at seed {base}"),
         n => {
             format!(
-                "with {n} hunts that start at seed {base} and then at every millionth seed. All hunts must find the bug"
+                "The first of {n} hunts started at seed {base}, and each later hunt started one million seeds after the previous hunt. A\n\
+                 bug counts as found only if all hunts found it"
             )
         }
     };
     let mut text = format!(
         "# Planted bugs\n\n\
-         `walsim bugs hunt --repeat {times}{sets}` of walsim {} made this table. Each bug is planted alone,\n\
+         `walsim bugs hunt --repeat {times}{sets}` of walsim {} made this table. Each bug was planted alone.\n\
          {hunts}.\n\n\
-         The columns `seeds` and `CPU s` say how many seeds and how much CPU time on one core were needed until the\n\
-         first detection. They are medians of the hunts. The column `rows` counts the rows of workload, faults and\n\
-         actions in the shrunk plan, and in parentheses only the faults.\n\n\
+         The columns `seeds` and `CPU s` say how many seeds and how much CPU time on one core a hunt needed to find the bug\n\
+         (medians of all hunts). The column `rows` says how many rows of workload, faults and actions the shrunk plan has.\n\
+         The number in parentheses counts only the faults.\n\n\
          Found {found} of {}.\n\n\
          | bug | what goes wrong | invariant | seeds | CPU s | rows |\n\
          | --- | --- | --- | ---: | ---: | ---: |\n",
