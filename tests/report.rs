@@ -9,8 +9,8 @@ use walsim::trace::{Act, TraceEvent};
 use walsim::world::{Excuses, Outcome, Verdict, Violation, run};
 use walsim_core::base::{Bug, Lsn, MarkSet, Mono, Planted};
 
-/// The report of a failing run contains the invariant, the compared facts, the events that led to
-/// the violation, and the command that replays the run.
+/// The report of a failing run contains four things: the invariant, the compared facts, the events
+/// that led to the violation, and the command that replays the run.
 #[test]
 fn a_failure_report_tells_what_to_do_next() {
     let line = |number: u64, ms: u64, node: &str, text: &str| Line {

@@ -150,8 +150,9 @@ fn remove_stale(path: &Path, dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the server with this process id runs. If the id belongs to this process, to its parent
-/// or to a process of another user, the server has ended and the kernel has assigned its id again.
+/// Whether the server with this process id runs. The id may belong to this process, to its parent
+/// or to a process of another user. Then the server has ended, and the kernel has assigned its id
+/// again.
 fn lives(pid: Pid) -> bool {
     let own = [Some(rustix::process::getpid()), rustix::process::getppid()];
     let foreign = [Err(Errno::SRCH), Err(Errno::PERM)];

@@ -90,8 +90,8 @@ impl Files {
         };
         let keep = horizon(geometry, redo, end, window.published, window.limits);
         // The limit is computed from the highest WAL position of the node. WAL may have grown after
-        // the checkpoint computed which WAL it keeps, and a restarted standby may not have replayed
-        // all WAL that it received before the restart.
+        // the checkpoint computed which WAL it keeps. A restarted standby may not have replayed all
+        // WAL that it received before the restart.
         let had = known.wal_end_of(step.site.host);
         let written = shmem.xlog.write.max(shmem.walrcv.written_upto);
         let received = shmem.walrcv.flushed_upto;

@@ -118,8 +118,8 @@ impl Check for Page {
     fn audit(&mut self, node: &NodeAtEnd<'_>, known: &Knowledge) -> Ruling {
         let shmem = node.view.shmem();
         for (id, buffer) in (0..).zip(&shmem.buffers.pool) {
-            // A process that changes a page, or reads a page from disk, holds one of these locks
-            // until the contents and the LSN belong together.
+            // A process that changes a page, or reads a page from disk, holds one of these locks.
+            // When it releases the lock, the contents and the LSN belong together.
             let held = [LockId::BufferContent(id), LockId::BufferIo(id)];
             let busy = held.into_iter().any(|lock| shmem.locks.is_held(lock));
             if let Some(tag) = buffer.tag.filter(|_| buffer.valid && !busy) {

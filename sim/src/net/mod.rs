@@ -33,7 +33,7 @@ pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
 /// When a machine has power again, its peers detect a lost connection by TCP keepalive after at
 /// most this time. libpq enables keepalive. Linux's default idle time of two hours is not
-/// simulated, because a process that waits for a reply would notice the loss only long after the
+/// simulated. With it, a process that waits for a reply would notice the loss only long after the
 /// end of a run.
 pub const KEEPALIVE_MS: u64 = 10_000;
 

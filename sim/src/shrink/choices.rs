@@ -6,8 +6,8 @@ use super::simplify::simplified;
 use super::{Search, Size};
 
 /// The shrinker tries to fix all choices of one of these kinds to this value. Each value makes a
-/// run simpler. For example, a server dies between two steps, a power loss keeps no unsynced write
-/// or keeps all of them, and an fsync does not cover bytes written while it runs.
+/// run simpler. For example, a server dies between two steps. A power loss keeps no unsynced write
+/// or keeps all of them. An fsync does not cover bytes written while it runs.
 const BORING: [(&str, u64); 7] = [
     ("crash.when", 0),
     ("disk.loss", 1),

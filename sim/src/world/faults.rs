@@ -59,8 +59,8 @@ impl World {
     }
 
     /// Schedules the faults, actions and workload that wait for this event. A fault that kills this
-    /// node is not scheduled but returned, so that the caller can kill the node before it executes
-    /// the effect that caused the event.
+    /// node is not scheduled but returned. The caller can then kill the node before it executes the
+    /// effect that caused the event.
     pub(super) fn fire(&mut self, host: usize, event: EventKind) -> Option<Doom> {
         let count = self.events.entry((host, event)).or_default();
         *count += 1;

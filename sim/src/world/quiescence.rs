@@ -185,8 +185,9 @@ impl World {
         self.at(self.now.after_us(LOOK_US), Event::Look);
     }
 
-    /// Called when all nodes have converged. Writes one more record that all standbys must replay,
-    /// because a standby that is stuck may have stopped at exactly the position of the primary.
+    /// Called when all nodes have converged. Writes one more record that all standbys must replay.
+    /// Without this record, a standby that is stuck could have stopped at exactly the position of
+    /// the primary, and no check would notice.
     fn prove_it(&mut self) {
         if let Some(quiescence) = &mut self.quiescence {
             quiescence.wrote = true;

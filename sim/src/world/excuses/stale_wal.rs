@@ -16,9 +16,9 @@ impl Reason for StaleWal {
         standby.witness.has_read_the_same_thrice()
     }
 
-    /// Since its last start the standby has requested the segment after the one in which the next
-    /// record begins, although the end of that earlier segment was missing. From then on the
-    /// standby treats all WAL before the requested segment as received (RequestXLogStreaming).
+    /// The next record begins in a segment whose end was missing. Since its last start the standby
+    /// has nevertheless requested the segment after that one. From then on the standby treats all
+    /// WAL before the requested segment as received (RequestXLogStreaming).
     ///
     /// In the earlier segment, old bytes look like the beginning of a record. No walreceiver wrote
     /// these bytes, because such a write would have violated the invariant PREFIX.
