@@ -27,8 +27,8 @@ const PLAYS: [(&str, Excuse); 10] = [
     ("standby-reads-a-stale-record-again", Excuse::StaleWal),
 ];
 
-/// Scenarios that pass because of an exemption. Without the exemption, the checks named here report
-/// a violation.
+/// Scenarios that pass because of an exemption: a check does not report a violation that PostgreSQL
+/// has too. Without the exemption, the checks named here report the violation.
 const EXEMPT: [(&str, Excuse, &[&str]); 5] = [
     (
         "../../docs/hazards/slot-file-behind-memory",

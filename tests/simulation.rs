@@ -1,5 +1,6 @@
-//! Runs whole simulations as tests, with audits. There is one test for each seed of a fixed set,
-//! and one for each scenario.
+//! Runs whole simulations as tests. Each run is audited: the checks also look at everything again,
+//! and not only at changes. There is one test for each seed of a fixed set, and one for each
+//! scenario.
 //!
 //! `WALSIM_SEED=0x1f` runs only that seed. `WALSIM_SEEDS=100..200` runs only those seeds.
 

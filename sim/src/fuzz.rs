@@ -66,7 +66,8 @@ impl Task {
         self.overrides.generate(self.profile, seed)
     }
 
-    /// Runs a seed. Some seeds are run twice, and one seed in a hundred is audited.
+    /// Runs a seed. Some seeds are run twice. For one seed in a hundred, the run is audited: the
+    /// checks also look at everything again, and not only at changes.
     #[must_use]
     pub fn run(&self, seed: u64) -> Ran {
         let plan = self.plan(seed);

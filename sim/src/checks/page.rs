@@ -1,6 +1,6 @@
 //! PAGE: all copies of a page with the same LSN have the same contents. The check compares the page
-//! on the primary that changed it, on standbys that replayed the change, after recovery, and in
-//! files.
+//! on the primary that changed it and on standbys that replayed the change. It also compares the
+//! page after recovery, and the page in its file.
 
 use crate::disk::Disk;
 use crate::referee::{

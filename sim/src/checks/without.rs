@@ -7,8 +7,8 @@ use crate::referee::{
 };
 use std::hash::{Hash, Hasher};
 
-/// Removes one subscription from a check. The result has no audits, because an audit would find
-/// what the subscription finds.
+/// Removes one subscription from a check. The result is never audited, because an audit looks at
+/// everything and would find what the subscription finds.
 #[must_use]
 pub fn without(check: Box<dyn Check>, subscription: Subscription) -> Box<dyn Check> {
     let all = check.subscriptions().iter().copied();

@@ -59,7 +59,8 @@ pub struct Plan {
     pub faults: Vec<FaultRow>,
     /// The actions of the operator.
     pub actions: Vec<ActionRow>,
-    /// The length of the active part in microseconds. The quiescent phase follows.
+    /// The length of the active part in microseconds. After this time faults and workload stop (the
+    /// quiescent phase).
     pub active_us: u64,
     /// Choices whose values the plan fixes, by name. The seed determines all other choices.
     pub pins: BTreeMap<String, u64>,

@@ -14,7 +14,7 @@ pub(super) fn cut_the_end(search: &mut Search<'_>) {
         return;
     };
     // The active phase of the new plan ends at the first full second after the failure. If the
-    // failure is in the quiescent phase, the active phase keeps its length.
+    // failure is later than the active phase, the active phase keeps its length.
     let end_us = at_us.min(search.best.active_us);
     let in_time = |when: &When| match when {
         When::At(us) => *us <= end_us,

@@ -76,7 +76,8 @@ impl World {
         self.poke(session);
     }
 
-    /// Sends a statement of the operator to a node, unless the quiescent phase has begun.
+    /// Sends a statement of the operator to a node. Does nothing if faults and workload have
+    /// already stopped.
     pub(super) fn operate(&mut self, node: usize, statement: Statement) {
         if self.quiescence.is_some() {
             return;

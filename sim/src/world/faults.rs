@@ -446,8 +446,8 @@ impl World {
         match &plan.actions[row].action {
             Action::Sql { node, statement } => self.operate(*node, statement.clone()),
             Action::Reload { node, settings } => {
-                // In the quiescent phase a reload happens only if the plan gives its time. A reload
-                // that waits for an event could otherwise happen at any time.
+                // After faults and workload have stopped, a reload happens only if the plan gives
+                // its time. A reload that waits for an event could otherwise happen at any time.
                 let has_time = plan.actions[row].when.at_us().is_some();
                 if has_time || self.quiescence.is_none() {
                     self.reload(*node, settings);

@@ -101,7 +101,7 @@ pub struct World {
     /// an excuse.
     causes: excuses::Causes,
     quiescence: Option<quiescence::Quiescence>,
-    /// What the servers have logged about each standby since the quiescent phase began, or since
+    /// What the servers have logged about each standby since faults and workload stopped, or since
     /// the last repair or new record.
     witnesses: Vec<excuses::Witness>,
     rebuild: Option<rebuild::Rebuild>,

@@ -1,6 +1,6 @@
-//! The quiescent phase. All faults are healed, no new work is started, and all nodes must converge
-//! within a bound. The operator repairs each standby that cannot catch up for a legal reason (an
-//! excuse). Then the repaired standby must converge too.
+//! The end of a run, called the quiescent phase. All faults are healed, no new work is started, and
+//! all nodes must converge within a bound. The operator repairs each standby that cannot catch up
+//! for a legal reason (an excuse). Then the repaired standby must converge too.
 
 use super::excuses::{Excuse, Witness};
 use super::{Event, Verdict, Violation, World};

@@ -1,6 +1,6 @@
-//! The operator's repairs of standbys in the quiescent phase. Only a standby that cannot catch up
-//! by itself for a legal reason is repaired. The operator recreates the slot, writes a record,
-//! restarts the standby, or rebuilds the standby from a cold copy of its upstream.
+//! The operator's repairs of standbys after faults and workload have stopped. Only a standby that
+//! cannot catch up by itself for a legal reason is repaired. The operator recreates the slot,
+//! writes a record, restarts the standby, or rebuilds the standby from a cold copy of its upstream.
 
 use super::excuses::Excuse;
 use super::{Event, World};

@@ -128,7 +128,7 @@ impl Session {
         self.due.push_back(Job::Ask(node, statement));
     }
 
-    /// Called when the quiescent phase begins. From now on the session starts no new transactions.
+    /// Called when faults and workload stop. From now on the session starts no new transactions.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.due.clear();

@@ -1,4 +1,5 @@
-//! Tests which WAL a slot requires, when a segment may be removed, and which WAL is exempt.
+//! Tests which WAL a slot requires, when a segment may be removed, and for which WAL the check
+//! makes an exception.
 
 use super::*;
 use crate::disk::Content;

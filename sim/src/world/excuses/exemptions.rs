@@ -1,4 +1,5 @@
-//! Counts the use of an exemption by a check as the use of an excuse.
+//! If a check does not report a violation that PostgreSQL has too (an exemption), this counts as
+//! the use of an excuse.
 
 use super::{Excuse, Excuses, Forced};
 use crate::referee::{Exemption, ForcedExemption};

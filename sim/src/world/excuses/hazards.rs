@@ -8,8 +8,9 @@ use walsim_core::call::Place;
 use walsim_core::node::{PmState, ProcessView};
 use walsim_core::shmem::Role;
 
-/// In the quiescent phase the simulator repeatedly looks for servers that are stuck in a shutdown,
-/// or that have ignored a crash. A server that is found this many times in a row counts as stuck.
+/// After faults and workload have stopped, the simulator repeatedly looks for servers that are
+/// stuck in a shutdown, or that have ignored a crash. A server that is found this many times in a
+/// row counts as stuck.
 const LOOKS: u32 = 3;
 
 impl World {

@@ -1,9 +1,9 @@
 //! Excuses: legal reasons why a standby cannot catch up until an operator repairs the standby.
 //!
 //! Each reason is a type with a witness and a cause. The witness is what the servers logged about
-//! the standby in the quiescent phase. The cause is a legal event of the run. The current state
-//! alone never excuses a standby. A standby that has the next record but does not replay it has no
-//! excuse.
+//! the standby after faults and workload had stopped. The cause is a legal event of the run. The
+//! current state alone never excuses a standby. A standby that has the next record but does not
+//! replay it has no excuse.
 
 mod ahead_of_flush;
 mod causes;
@@ -66,7 +66,8 @@ pub enum Excuse {
     /// still installing the segment: docs/hazards/segment-used-before-its-name-is-durable.md.
     SegmentNameNotDurable,
     /// WAL was removed that a slot required only according to its state file:
-    /// docs/hazards/slot-file-behind-memory.md. This is an exemption of the check SLOT.
+    /// docs/hazards/slot-file-behind-memory.md. PostgreSQL does this too, so the check SLOT does
+    /// not report it (an exemption).
     SlotFileBehindMemory,
 }
 
@@ -129,7 +130,7 @@ impl Excuse {
 /// The two parts of an excuse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
-    /// What the servers logged about the standby in the quiescent phase.
+    /// What the servers logged about the standby after faults and workload had stopped.
     Witness,
     /// The legal event that caused the standby's state.
     Cause,
@@ -163,7 +164,8 @@ struct Standby<'a> {
 trait Reason {
     const EXCUSE: Excuse;
 
-    /// Whether the servers logged in the quiescent phase that the standby is in this state.
+    /// Whether the servers logged, after faults and workload had stopped, that the standby is in
+    /// this state.
     fn witness(world: &World, standby: &Standby<'_>) -> bool;
 
     /// Whether a legal event of the run caused this state.

@@ -1,5 +1,5 @@
-//! The witness of an excuse: how a standby's attempts to continue ended in the quiescent phase.
-//! Both servers log how an attempt ended.
+//! The witness of an excuse: how a standby's attempts to continue ended after faults and workload
+//! had stopped. Both servers log how an attempt ended.
 
 use crate::world::World;
 use std::fmt;
@@ -143,7 +143,7 @@ impl Witness {
 }
 
 impl World {
-    /// Records a log message of the quiescent phase.
+    /// Records a log message from the time after faults and workload have stopped.
     pub(in crate::world) fn hear(&mut self, host: usize, pid: Pid, role: Role, event: &LogEvent) {
         match (role, &event.message) {
             (Role::WalSender, _) => {
