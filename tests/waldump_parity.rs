@@ -103,7 +103,8 @@ fn postgres_reads_every_node_of_a_run() {
     }
 }
 
-/// Runs the seed with the stock geometry, and returns the summary of the run.
+/// Runs the seed with PostgreSQL's usual page and segment sizes, and returns the summary of the
+/// run.
 fn replay(seed: &str, dump: &Path) -> Value {
     let run = Command::new(env!("CARGO_BIN_EXE_walsim"))
         .args(["replay", seed, "--format", "json"])

@@ -210,7 +210,7 @@ against_both! {
         assert_eq!(net.take(End::Caller), [(conn, NetEvent::Connected)]);
     }
 
-    /// Without credit no bytes are delivered.
+    /// If the receiver has allowed no bytes (no credit), no bytes are delivered.
     fn nothing_arrives_without_credit<N: Network>() {
         for (from, to) in [(End::Caller, End::Callee), (End::Callee, End::Caller)] {
             let mut pair = Pair::<N>::new();
@@ -222,7 +222,8 @@ against_both! {
                 pair.settle();
                 assert_eq!(pair.of(to).bytes, text.as_bytes());
             }
-            // Unused credit adds up, and applies to later bytes.
+            // A receiver that has allowed more bytes than have arrived has unused credit. Unused
+            // credit adds up, and applies to later bytes.
             pair.read(to, 4);
             pair.send(from, &noise(200));
             pair.settle();
@@ -230,8 +231,8 @@ against_both! {
         }
     }
 
-    /// All bytes arrive in order in both directions, whatever pieces are sent and whatever credit
-    /// is granted.
+    /// All bytes arrive in order in both directions, whatever pieces are sent and however many
+    /// bytes the receiver allows at a time.
     fn bytes_arrive_in_order<N: Network>() {
         let mut pair = Pair::<N>::new();
         let ends = [(End::Caller, End::Callee), (End::Callee, End::Caller)];
@@ -286,7 +287,8 @@ against_both! {
         assert!(!pair.pending(End::Caller), "what has arrived is not pending");
     }
 
-    /// The end of the stream comes once, after the last byte. It is delivered without credit.
+    /// The end of the stream comes once, after the last byte. It is delivered even if the receiver
+    /// has allowed no more bytes.
     fn the_end_comes_last<N: Network>() {
         let mut pair = Pair::<N>::new();
         let text = noise(300_000);

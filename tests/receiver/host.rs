@@ -15,7 +15,7 @@ use walsim_core::wire::replication::{StandbyMessage, StandbyStatus};
 pub(crate) use walsim_tests::Drive;
 use walsim_tests::Harness;
 
-/// The geometry of the servers in these tests.
+/// The sizes of pages and segments of the servers in these tests.
 pub(crate) fn geometry() -> Geometry {
     Geometry::TINY
 }

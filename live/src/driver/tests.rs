@@ -1,4 +1,5 @@
-//! Tests of the driver: order, credit, ends of connections. The machines are small functions.
+//! Tests of the driver: the order of events, the number of bytes that a machine allows (credit),
+//! and ends of connections. The machines are small functions.
 
 use super::Driver;
 use bytes::Bytes;
@@ -79,8 +80,8 @@ fn end(fx: &mut Vec<Effect>) {
     fx.extend([Effect::Exit(Exit::Normal), Effect::Halt]);
 }
 
-/// Sends each piece of received data back, and then grants credit for as many bytes. Ends when the
-/// peer has closed its sending side.
+/// Sends each piece of received data back, and then allows the delivery of as many bytes again.
+/// Ends when the peer has closed its sending side.
 fn echo(input: Input, fx: &mut Vec<Effect>) {
     match input {
         Input::Net(conn, NetEvent::Accepted) => fx.extend([
@@ -207,7 +208,8 @@ fn a_connection_by_name_is_made_or_refused() {
     drop((listener, local));
 }
 
-/// The end of the stream is delivered without credit, but only after all bytes before it.
+/// The end of the stream is delivered even if the machine has allowed no more bytes. All bytes
+/// before the end are delivered first.
 #[test]
 fn the_end_waits_for_the_bytes_before_it() {
     let listener = TcpListener::bind(any_port()).unwrap();

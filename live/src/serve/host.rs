@@ -14,7 +14,8 @@ use walsim_core::base::{Now, Pid, Planted};
 use walsim_core::call::{Effect, Exit, Input, Message, Signal};
 use walsim_core::node::Node;
 
-/// The incarnation of the node. A process of the operating system starts its node only once.
+/// How many times the node has been started. A process of the operating system starts its node only
+/// once.
 const INCARNATION: u32 = 1;
 
 /// A running server.

@@ -109,7 +109,7 @@ impl Direction {
         Some(len)
     }
 
-    /// The next bytes that the receiver gets, within its credit.
+    /// The next bytes that the receiver gets, but no more than it has allowed.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let want = self.credit.min(self.arrived);
         if want == 0 {

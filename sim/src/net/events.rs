@@ -211,7 +211,7 @@ impl Net {
         }
     }
 
-    /// Delivers bytes that have arrived to a side, up to the credit of that side.
+    /// Delivers bytes that have arrived to a side, but no more than that side has allowed.
     fn flush(&mut self, now: Mono, number: u32, side: Side, choices: &Choices) -> Option<Delivery> {
         let conn = self.conn(number);
         if conn.states[side] != State::Open {

@@ -4,8 +4,8 @@
 //! it for a while, or break it. A connection may also look alive although the other machine has no
 //! power.
 //!
-//! Bytes are delivered only within the receiver's credit. The receiving kernel holds at most
-//! [`WINDOW`] bytes, and further bytes wait at the sender.
+//! The network delivers only as many bytes as the receiver has allowed (its credit). The receiving
+//! kernel holds at most [`WINDOW`] bytes, and further bytes wait at the sender.
 //!
 //! The network is plain data: the world asks it for the next event and the time of that event.
 

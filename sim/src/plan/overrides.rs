@@ -162,7 +162,8 @@ impl Override {
     }
 }
 
-/// Changes the geometry. Also changes the values that count segments or must fit on a page.
+/// Changes the geometry: the sizes of pages, segments and sectors. Also changes the values that
+/// count segments or must fit on a page.
 fn set_geometry(plan: &mut Plan, geometry: Geometry) {
     for node in &mut plan.nodes {
         let settings = &mut node.settings;

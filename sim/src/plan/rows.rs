@@ -105,7 +105,7 @@ pub(super) struct FileRow {
 
 pub(super) type SettingsRow = BTreeMap<Spanned<String>, Field>;
 
-/// The geometry: `"stock"`, `"tiny"`, or the four sizes.
+/// The sizes of pages, segments and sectors: `"stock"`, `"tiny"`, or the four sizes.
 pub(super) enum GeometryRow {
     Named(String),
     Sizes(SizesRow),

@@ -19,7 +19,8 @@ pub(crate) fn quoted(text: &str) -> String {
     ::toml::Value::String(text.into()).to_string()
 }
 
-/// A small geometry for scenarios. Records often cross the boundaries of its pages and segments.
+/// Small sizes of pages and segments, for scenarios. Records often cross the boundaries of such
+/// pages and segments.
 pub const TINY: Geometry = Geometry::TINY;
 
 /// The longest row value that fits on a page. The page also contains a page header, a line pointer

@@ -15,7 +15,7 @@ use walsim_core::wal::{PageIdent, WalBuilder};
 use walsim_core::wire::control_file::ControlFile;
 use walsim_core::wire::record::{RecordBody, RmgrId};
 
-/// The geometry of all fixtures. A segment has four pages.
+/// The sizes of pages and segments in all fixtures. A segment has four pages.
 pub(crate) const GEOMETRY: Geometry = Geometry::SMALLEST;
 
 /// The place and time of all events in the tests.

@@ -43,8 +43,8 @@ pub(crate) struct Stream {
 
 impl End<'_> {
     fn wire_end(&self) -> WireEnd {
-        // The id of a connection contains the node's incarnation if the node opened the connection,
-        // and 0 if the node accepted it.
+        // The id of a connection contains the number of the node's start if the node opened the
+        // connection, and 0 if the node accepted it.
         match (self.conn.incarnation == 0, self.sends) {
             (true, true) => WireEnd::ServerSends,
             (true, false) => WireEnd::ServerReceives,

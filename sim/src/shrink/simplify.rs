@@ -87,7 +87,8 @@ fn set(settings: &mut Settings, setting: Setting, shown: &str) {
     set.expect("a shown value can be parsed");
 }
 
-/// Tries a common geometry and version, equal values on all nodes, and round times.
+/// Tries common sizes of pages and segments, a common version, equal values on all nodes, and round
+/// times.
 pub(super) fn plain_settings(search: &mut Search<'_>) {
     let first = |search: &Search<'_>| search.best.nodes[0].settings.clone();
     if first(search).geometry != TINY {
@@ -130,8 +131,8 @@ fn to_all(plan: &mut Plan, setting: Setting, value: &str) {
     }
 }
 
-/// Changes the version or geometry. A setting that has its default value gets the new default. A
-/// size keeps its number of segments.
+/// Changes the version, or the sizes of pages and segments (the geometry). A setting that has its
+/// default value gets the new default. A size keeps its number of segments.
 fn change_base(plan: &mut Plan, version: PgVersion, geometry: Geometry) {
     for n in 0..plan.nodes.len() {
         let at_default: Vec<bool> = kept_settings()

@@ -23,7 +23,7 @@ struct Page {
 /// Follows reads of WAL by startup processes, and renames of WAL segments.
 #[derive(Default, Debug)]
 pub(super) struct Reads {
-    /// The pages that were read, by node, incarnation, file and offset.
+    /// The pages that were read, by node, number of the node's start, file and offset.
     pages: BTreeMap<(String, u32, String, u64), Page>,
     /// For each segment, by node and file: the renames that gave it its name, and its removals.
     names: BTreeMap<(String, String), Vec<TraceEvent>>,

@@ -34,8 +34,8 @@ impl Recorder {
         let (Some(recording), Some(host)) = (&mut self.0, spot.host) else {
             return;
         };
-        // The id of a connection contains the node's incarnation if the node opened the connection,
-        // and 0 if the node accepted it.
+        // The id of a connection contains the number of the node's start if the node opened the
+        // connection, and 0 if the node accepted it.
         let is_server = conn.incarnation == 0;
         let key = (host, conn, sends);
         let len: usize = pieces.iter().map(Bytes::len).sum();

@@ -56,7 +56,7 @@ pub(super) struct Host {
     held: Mono,
     /// The time at which the server will be started again. `None` if no start is scheduled.
     pub(super) boots_at: Option<Mono>,
-    /// Whether the event `ready` has been reported for this incarnation.
+    /// Whether the event `ready` has been reported since the last start of the server.
     pub(super) ready: bool,
     /// The operator has already found once that a smart shutdown waits although no session is
     /// connected.

@@ -29,9 +29,9 @@ pub struct Rig<M> {
 
 #[derive(Clone, Default)]
 struct Conn {
-    /// How many bytes the machine's credit still allows.
+    /// How many more bytes the machine allows.
     credit: u64,
-    /// Bytes that wait for more credit.
+    /// Bytes that wait until the machine allows more.
     waiting: VecDeque<Bytes>,
     /// The number of bytes that the machine has sent and that its peer has not read yet.
     sent: u32,
@@ -135,7 +135,8 @@ impl<M: Machine> Rig<M> {
         self.settle();
     }
 
-    /// Sends bytes to the machine as its peer. The bytes wait until the machine grants credit.
+    /// Sends bytes to the machine as its peer. The bytes wait until the machine allows their
+    /// delivery.
     pub fn data(&mut self, conn: ConnId, bytes: Bytes) {
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.waiting.push_back(bytes);

@@ -6,8 +6,8 @@ use walsim_core::base::Mono;
 use walsim_core::call::{Input, NetEvent};
 
 impl Sockets {
-    /// Reads from the connections that have got new credit. Returns whether there was such a
-    /// connection.
+    /// Reads from the connections on which the machine has allowed the delivery of more bytes.
+    /// Returns whether there was such a connection.
     pub(in crate::driver) fn read_wanted(&mut self, inbox: &mut Inbox) -> bool {
         if self.wanted.is_empty() {
             return false;
@@ -20,8 +20,8 @@ impl Sockets {
         true
     }
 
-    /// Delivers received bytes up to the credit of the connection. The end of the stream is
-    /// delivered without credit.
+    /// Delivers received bytes, but no more than the machine has allowed (the credit of the
+    /// connection). The end of the stream is delivered even without credit.
     pub(super) fn read(&mut self, number: usize, inbox: &mut Inbox) {
         let Some(conn) = self.conns.get_mut(&number) else {
             return;

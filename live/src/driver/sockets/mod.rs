@@ -47,7 +47,7 @@ pub(super) struct Sockets {
     conns: HashMap<usize, Conn>,
     next_number: usize,
     accepted: u32,
-    /// Connections that have got new credit and that may have data to read.
+    /// Connections on which the machine has allowed more bytes, and that may have data to read.
     wanted: Vec<usize>,
     /// Connections that this side has closed, each with the time until which it waits for its peer.
     lingering: VecDeque<(Mono, usize)>,

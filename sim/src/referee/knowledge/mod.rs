@@ -136,7 +136,7 @@ impl Knowledge {
         self.version
     }
 
-    /// The geometry of all nodes.
+    /// The sizes of pages and segments, which are the same on all nodes.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
