@@ -140,8 +140,8 @@ fn a_fast_shutdown_aborts_running_transactions() {
     }
 }
 
-/// A standby that shuts down first stops replay. At its next start it knows that it was shut down
-/// during recovery.
+/// When a standby shuts down, it first stops replay. At its next start it finds that it was shut
+/// down during recovery.
 #[test]
 fn a_standby_shuts_down_in_recovery() {
     for version in PgVersion::ALL {
