@@ -132,7 +132,7 @@ fn saved(CheckpointEnd { window, .. }: &CheckpointEnd, ground: Ground<'_>) -> Ru
     }
     for (name, least) in &window.slots {
         let on_disk = slot_on_disk(ground.disk, ground.version, name).unwrap_or_default();
-        // A process that drops a slot first renames the slot's directory.
+        // Before a process drops a slot, it renames the slot's directory.
         let dropped = !ground.disk.exists(&format!("pg_replslot/{name}"));
         if on_disk < *least && !dropped {
             let message = "a checkpoint did not save the position of a slot";
