@@ -173,7 +173,7 @@ impl Check for TwoCommits {
     }
 }
 
-/// A check that a user of the library has written works like a built-in check.
+/// A user's own check works like a built-in check.
 #[test]
 fn a_check_of_ones_own_is_asked_and_heard() {
     let plan = generate(Profile::Faultless, 1);

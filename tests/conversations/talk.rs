@@ -164,7 +164,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
         match stream.read(&mut buffer) {
             Ok(0) => return heard,
             Ok(n) => heard.extend(&buffer[..n]),
-            // A server that closes a connection before it has read all data causes a reset.
+            // If a server closes a connection before it has read all data, it causes a reset.
             Err(e) if e.kind() == ErrorKind::ConnectionReset => return heard,
             Err(e) => panic!("{e}"),
         }

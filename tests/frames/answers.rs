@@ -181,8 +181,8 @@ impl<'a> Play<'a> {
             Kind::Message(_) => {
                 let theirs = message(said.bytes(), at);
                 let mut ours = self.next(said.conn, at);
-                // A walsender that is stopping requests replies until the standby has confirmed all
-                // WAL (WalSndDone). How many replies it requests depends on timing.
+                // When a walsender stops, it requests replies until the standby has confirmed all
+                // WAL (WalSndDone). The number of these requests depends on timing.
                 if self.stopping && is_request(&theirs) && !is_request(&ours) {
                     self.heard.get_mut(&said.conn).expect("made above").back = Some(ours);
                     return;

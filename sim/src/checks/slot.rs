@@ -310,7 +310,7 @@ impl Slots {
             limit
         };
         if let Some(name) = self.reporting.remove(&ran) {
-            // A checkpoint that read the slots before this report may still remove all WAL that
+            // If a checkpoint read the slots before this report, it may still remove all WAL that
             // crash recovery does not need.
             self.given_up.insert(name, shmem.xlog.redo);
         }

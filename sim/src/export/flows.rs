@@ -75,7 +75,7 @@ impl<'a> Search<'a> {
         let receiver = pid(receipt).map(|pid| (direction, pid));
         let known = receiver.and_then(|key| self.senders.get(&key).copied());
         let by_known = |event: &&TraceEvent| known == Some(pid(event)) && same(event, receipt);
-        // A process that has received nothing yet has a new connection, hence a new sender.
+        // If a process has received nothing yet, its connection is new, and so is its sender.
         let newest = || sent.iter().rev().find(|event| same(event, receipt));
         let Some(found) = sent.iter().find(|it| by_known(it)).or_else(newest) else {
             return;

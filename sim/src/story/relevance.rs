@@ -19,7 +19,7 @@ pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevanc
         | Relevance::Log
         | Relevance::Context => score,
     };
-    // An event that begins or ends exactly at a position in the facts is most likely to matter.
+    // If an event begins or ends exactly at a position in the facts, it is most likely to matter.
     let exact = is_exact(&event.act, subjects) && relevance == Relevance::Subject;
     let score = score + if exact { 12 } else { 0 };
     // The violation may be about other nodes. An event of this node is then less likely to matter.

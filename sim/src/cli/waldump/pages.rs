@@ -148,7 +148,7 @@ impl Pages {
         if self.partial.contains(&segment) {
             file += ".partial";
         }
-        // A server that has filled a segment may need a moment to create the next segment. With
+        // When a server has filled a segment, it may need a moment to create the next segment. With
         // `--follow` we wait for the file. pg_waldump waits even without `--follow`.
         for _ in 0..if self.follow { TRIES } else { 1 } {
             if let Some(file) = open_in(&self.folder, file.as_bytes())? {

@@ -101,8 +101,9 @@ impl Slots {
                         (Some((was, _)), Some((is, _))) if is.is_valid() && is < was => {
                             given_up[number].max(was)
                         }
-                        // A standby's first report has set the position. A checkpoint that read the
-                        // slots before this report keeps only the WAL that crash recovery needs.
+                        // A standby's first report has set the position. If a checkpoint read the
+                        // slots before this report, it keeps only the WAL that crash recovery
+                        // needs.
                         (Some((Lsn::INVALID, _)), Some((is, _))) if is.is_valid() => {
                             given_up[number].max(shmem.xlog.redo)
                         }
