@@ -45,8 +45,8 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
     None
 }
 
-/// The directory of the server's programs. This is `WALSIM_PG_BIN` if it is set, else the directory
-/// of PostgreSQL 15. `WALSIM_PG_BIN` may lack client programs.
+/// The directory of the server's programs. If `WALSIM_PG_BIN` is set, it names this directory.
+/// Otherwise this is the directory of PostgreSQL 15. `WALSIM_PG_BIN` may lack client programs.
 #[allow(
     clippy::disallowed_methods,
     reason = "which tests run is no part of a simulated run; not every package forbids it"

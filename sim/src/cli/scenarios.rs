@@ -37,8 +37,8 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// The folder of the scenarios. This is the folder in the current directory if there is one, else
-/// the folder in the source tree of this build.
+/// The folder of the scenarios. If the current directory has such a folder, this is that folder.
+/// Otherwise it is the folder in the source tree of this build.
 fn root() -> PathBuf {
     let here = PathBuf::from("scenarios");
     if here.is_dir() {

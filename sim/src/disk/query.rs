@@ -21,8 +21,7 @@ pub enum Entry {
 }
 
 impl Ticket {
-    /// The answer, if it is known already. The answers of reads and fsyncs are known only when they
-    /// complete.
+    /// The answer, if it is known already. A read or an fsync has an answer only when it completes.
     pub(crate) const fn answer(&self) -> Option<&Result<DiskDone, DiskError>> {
         match &self.0 {
             Act::Answer(answer) => Some(answer),
