@@ -80,7 +80,7 @@ enum Phase {
 }
 
 impl CreateCheckPoint {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new(cx: &Cx<'_>, kind: CheckpointKind) -> Self {
         // The fields that walsim never changes are copied from the last checkpoint: OIDs,
@@ -282,8 +282,8 @@ impl CreateCheckPoint {
         }
     }
 
-    /// Whether the redo point is the start of a CHECKPOINT_REDO record. This is so in online
-    /// checkpoints since 17.
+    /// Whether the redo point is the start of a CHECKPOINT_REDO record, as in online checkpoints
+    /// since 17.
     fn redo_is_a_record(&self, version: PgVersion) -> bool {
         match self.kind {
             CheckpointKind::Online { .. } => version >= PgVersion::V17,

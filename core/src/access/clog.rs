@@ -82,14 +82,14 @@ impl LockPage {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
                     // In recovery a missing page is not an error. A later record may create the
-                    // page, or it may never have been written. The missing bytes are zeros.
+                    // page, or the page may never have been written. The missing bytes are zeros.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
                         let error = Message::NoTransactionStatus(self.xid);
                         return Poll::Ready(Err(LogEvent::error(SqlState::UNDEFINED_FILE, error)));
                     }
                     bytes.resize(size as usize, 0);
-                    // Another process may have read and changed the page in the meantime. The page
-                    // in memory is then kept.
+                    // Another process may have read and changed the page in the meantime. In that
+                    // case the page in memory is kept.
                     let read = ClogPage {
                         bytes: Arc::new(bytes),
                         dirty: false,
@@ -318,7 +318,7 @@ pub struct CheckPointClog {
 }
 
 impl CheckPointClog {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

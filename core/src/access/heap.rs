@@ -365,7 +365,7 @@ impl Snapshot {
 }
 
 /// `GET`: finds the newest version of a row that the snapshot sees. A snapshot on a hot standby
-/// does not know the running transactions, so only the clog status counts there.
+/// does not know the running transactions, so only the clog status counts on a standby.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HeapGet {
     rel: u32,

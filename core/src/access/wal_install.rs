@@ -45,8 +45,8 @@ impl InstallXLogFileSegment {
     }
 
     /// Returns false if the file was not renamed. There are three reasons: the startup process does
-    /// not allow it now, no segment in the range is free, or the rename failed. A failed rename is
-    /// logged.
+    /// not allow a rename now, no segment in the range is free, or the rename failed. A failed
+    /// rename is logged.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         let why = Place::InstallXLogFileSegment;
         loop {

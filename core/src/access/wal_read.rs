@@ -161,7 +161,8 @@ impl WalSource {
         }
     }
 
-    /// Rejects the current source. Called if the reader finds no valid record in its pages.
+    /// Rejects the current source. Called if the reader finds no valid record in the pages of this
+    /// source.
     pub fn reject(&mut self, cx: &mut Cx<'_>) {
         self.close(cx);
         self.failed = true;
@@ -386,8 +387,8 @@ impl WalSource {
         }
     }
 
-    /// When recovery tries again after all sources have failed (wal_retrieve_retry_interval).
-    /// `None` if it tries again at once.
+    /// The time at which recovery tries again after all sources have failed
+    /// (wal_retrieve_retry_interval). `None` means at once.
     fn backoff(&self, cx: &mut Cx<'_>) -> Option<Mono> {
         let interval_ms = u64::from(cx.shmem.settings.wal_retrieve_retry_interval_ms);
         let elapsed_us = u64::try_from(cx.now.wall - self.last_fail).unwrap_or(0);

@@ -169,8 +169,8 @@ impl ReleaseWal {
         keep
     }
 
-    /// The phase after slots were invalidated. Unlike the first read of the required LSN, this read
-    /// needs no lock, because the redo point has not moved since the first read.
+    /// The phase after slots were invalidated. The required LSN is read again. This needs no lock,
+    /// because the redo point has not moved since the first read.
     fn after_invalidation(&mut self, cx: &Cx<'_>) -> Phase {
         if cx.shmem.settings.pg_version >= PgVersion::V18 {
             return Phase::Again;
@@ -187,7 +187,7 @@ impl ReleaseWal {
     }
 
     /// The timeline of the segments to recycle or preallocate. If recovery has ended in the
-    /// meantime, it is the new timeline.
+    /// meantime, the result is the new timeline.
     fn timeline(&self, cx: &Cx<'_>) -> TimelineId {
         match self.after {
             ReleaseAfter::Checkpoint { tli, .. } => tli,

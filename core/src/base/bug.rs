@@ -45,11 +45,10 @@ named! {
         SlotAdvanceDuringCheckpoint = "slot-advance-during-checkpoint",
         /// An invalidated slot still holds back the removal of WAL.
         InvalidSlotStillPins = "invalid-slot-still-pins",
-        /// A checkpoint that has invalidated slots still keeps the WAL that they required.
+        /// A checkpoint that has invalidated slots still keeps the WAL that these slots required.
         HorizonNotRecomputed = "horizon-not-recomputed",
-        /// At the replay of a checkpoint record, the startup process waits for the restartpoint in
-        /// progress, and nothing ends the wait. PostgreSQL does not wait here
-        /// (RecoveryRestartPoint).
+        /// When the startup process replays a checkpoint record, it waits for the restartpoint in
+        /// progress, and nothing ends the wait. PostgreSQL does not wait (RecoveryRestartPoint).
         StartupFreezes = "startup-freezes",
         /// The postmaster does not notice that the last session has ended. A smart shutdown then
         /// never continues (PostmasterStateMachine).
@@ -133,8 +132,8 @@ named! {
         /// (StartupXLOG).
         StaleTailInLastPage = "stale-tail-in-last-page",
         /// If a switch record ends exactly at the end of its segment, the next record does not
-        /// point back to it. The xl_prev of the next record points to the record before the switch
-        /// (ReserveXLogSwitch).
+        /// point back to the switch record. The xl_prev of the next record points to the record
+        /// before the switch (ReserveXLogSwitch).
         SwitchBreaksChain = "switch-breaks-chain",
         /// Redo of a page delta does not mark the buffer dirty. Before 15.18 and 18.4, one redo
         /// routine had this bug (MarkBufferDirty).
@@ -153,7 +152,7 @@ named! {
         /// A checkpoint keeps WAL only from its checkpoint record on. PostgreSQL keeps WAL from the
         /// redo point on (CreateCheckPoint, RemoveOldXlogFiles).
         WalKeptFromCheckpointRecord = "wal-kept-from-checkpoint-record",
-        /// The checksum of a record is not compared (ValidXLogRecord).
+        /// The checksum of a record is not verified (ValidXLogRecord).
         RecordChecksumIgnored = "record-checksum-ignored",
         /// A restartpoint does not write the clog. In PostgreSQL a restartpoint writes everything
         /// that a checkpoint writes (CheckPointGuts).
@@ -162,7 +161,8 @@ named! {
         /// PostgreSQL only advances this position (XLogWalRcvFlush).
         ReceiverTakesFlushBack = "receiver-takes-flush-back",
         /// The minimum recovery point is set to the LSN of the page that is written, even if that
-        /// LSN is lower. PostgreSQL only advances it (UpdateMinRecoveryPoint).
+        /// LSN is lower. PostgreSQL never moves the minimum recovery point back
+        /// (UpdateMinRecoveryPoint).
         MinRecoveryPointLowered = "min-recovery-point-lowered",
         /// A checkpoint writes a page without taking the page's content lock, while another process
         /// changes the page (SyncOneBuffer).

@@ -1,4 +1,5 @@
-//! The sizes that PostgreSQL fixes at build time or at initdb time. Here they are run-time values.
+//! The sizes that PostgreSQL fixes at build time or at initdb time. In walsim they are run-time
+//! values.
 
 use super::{Lsn, SegmentNo};
 

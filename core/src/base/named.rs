@@ -1,6 +1,6 @@
 //! Enums whose variants have names in commands and reports.
 
-/// A list of unit variants with their kebab-case names.
+/// Defines an enum of unit variants, each with a name in kebab case.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*

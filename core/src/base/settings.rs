@@ -85,7 +85,7 @@ impl PgVersion {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(i32)]
 pub enum WalLevel {
-    /// `minimal`: enough for crash recovery only.
+    /// `minimal`: has only what crash recovery needs.
     Minimal = 0,
     /// `replica`: enough for archiving and physical replication.
     Replica = 1,

@@ -80,7 +80,7 @@ impl Sub for TimestampTz {
 pub struct Now {
     /// The clock that measures sleeps.
     pub mono: Mono,
-    /// The clock from which deadlines and time stamps are computed. It can jump.
+    /// The clock from which deadlines and time stamps are computed. This clock can jump.
     pub wall: TimestampTz,
 }
 

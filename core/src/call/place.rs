@@ -1,5 +1,5 @@
 //! [`Place`]: the C function in which a process ends a step. Traces show this function. Faults and
-//! checks of the simulator refer to it.
+//! checks of the simulator refer to this function.
 
 use core::fmt;
 

@@ -218,7 +218,7 @@ impl Node {
         fx.push(pid, Effect::Exit(exit));
         if proc.role == Role::Postmaster {
             // The postmaster has ended. In PostgreSQL the children notice this at their next wait,
-            // and write nothing until then. Here they end at once.
+            // and write nothing until then. In walsim the children end at once.
             self.procs.clear();
             fx.push(pid, Effect::Halt);
             return;

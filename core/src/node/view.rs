@@ -73,7 +73,8 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    /// Which of the events that a process waits for have happened: latch, connections, timeout.
+    /// Of the events that a process waits for, returns those that have happened: latch,
+    /// connections, timeout.
     #[must_use]
     pub fn woken(&self, now: Now, pid: Pid) -> Woken {
         let Some(proc) = self.node.procs.get(pid) else {

@@ -137,7 +137,7 @@ enum Phase {
 }
 
 impl XLogShutdownWalRcv {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -38,7 +38,7 @@ pub struct Buffer {
     pub pins: Vec<Pid>,
 }
 
-/// A page that was changed in this step. Checkers use it to compare nodes.
+/// A page that was changed in this step. The simulator's checkers use it to compare nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageChange {
     /// The page.

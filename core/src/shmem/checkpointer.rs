@@ -27,8 +27,8 @@ pub struct CheckpointerCtl {
     pub done: u32,
     /// The number of checkpoints that have failed.
     pub failed: u32,
-    /// `CheckPointDistanceEstimate`: the bytes of WAL between two checkpoints. In PostgreSQL it is
-    /// in the checkpointer's own memory.
+    /// `CheckPointDistanceEstimate`: the bytes of WAL between two checkpoints. PostgreSQL has this
+    /// variable in the checkpointer's own memory.
     pub distance_estimate: u64,
 }
 

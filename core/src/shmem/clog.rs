@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// The status of a transaction, which has two bits.
+/// The status of a transaction. It takes two bits of a clog page.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum XactStatus {
     /// Running, or interrupted by a crash.

@@ -72,7 +72,7 @@ pub enum Request {
     /// Takes the lock (`LWLockAcquire`).
     Hold(LockMode),
     /// Takes the lock if it is free. Otherwise waits until the lock is free, and then does not take
-    /// it (`LWLockAcquireOrWait`).
+    /// the lock (`LWLockAcquireOrWait`).
     HoldOrFree,
     /// Waits until the lock is free or its variable has reached a value (`LWLockWaitForVar`).
     Var(Lsn),

@@ -36,8 +36,8 @@ pub struct XLogCtl {
     pub curr_byte_pos: u64,
     /// `Insert->PrevBytePos`: the byte position at which the last reserved record starts.
     pub prev_byte_pos: u64,
-    /// `Insert->RedoRecPtr`: the redo pointer. A page with an LSN at or before it needs a full-page
-    /// image.
+    /// `Insert->RedoRecPtr`: the redo pointer. A page with an LSN at or before the redo pointer
+    /// needs a full-page image.
     pub redo: Lsn,
     /// `Insert->fullPageWrites`
     pub full_page_writes: bool,

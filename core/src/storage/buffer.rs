@@ -18,8 +18,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// `XLogFlush` for the buffer manager. It is a type parameter, because `access` implements the
-/// flush, and this module must not import `access`. `access::buffers` supplies the type.
+/// `XLogFlush` for the buffer manager. The flush is a type parameter, because `access` implements
+/// it, and this module must not import `access`. `access::buffers` supplies the type.
 pub trait FlushWal: Clone + PartialEq + Eq + core::hash::Hash + core::fmt::Debug {
     /// Flushes WAL up to `upto`.
     #[must_use]
@@ -267,7 +267,7 @@ fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
     cx.release(LockId::BufferIo(id));
 }
 
-/// The result of the clock sweep. A victim is pinned. If it is dirty, its content is locked too.
+/// The result of the clock sweep. A victim is pinned. The content of a dirty victim is also locked.
 enum Victim {
     Clean(BufId),
     Dirty(BufId),

@@ -27,7 +27,7 @@ impl<F: FlushWal> Default for CheckPointBuffers<F> {
 }
 
 impl<F: FlushWal> CheckPointBuffers<F> {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -71,7 +71,7 @@ impl<F: FlushWal> Default for BufferSync<F> {
 }
 
 impl<F: FlushWal> BufferSync<F> {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self {

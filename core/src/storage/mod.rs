@@ -1,7 +1,7 @@
 //! Files, relations, shared buffers and the control file. Mirrors src/backend/storage.
 //!
-//! A C function that can wait is a routine here. A routine is a struct whose `poll` runs the
-//! function up to its next wait. A routine contains the routines that it calls.
+//! walsim implements a C function that can wait as a routine. A routine is a struct whose `poll`
+//! runs the function up to its next wait. A routine contains the routines that it calls.
 
 pub mod buffer;
 pub mod buffer_sync;

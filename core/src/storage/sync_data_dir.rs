@@ -23,7 +23,7 @@ pub struct RemoveTempXlogFiles {
 }
 
 impl RemoveTempXlogFiles {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -197,8 +197,8 @@ mod tests {
         syncs.map(String::as_str).collect()
     }
 
-    /// All files that a crashed process has written, and their names, are durable before they are
-    /// read.
+    /// All files that a crashed process has written, and their names, are durable before recovery
+    /// reads the files.
     #[test]
     fn everything_is_fsynced_directories_last() {
         let mut fixture = Fixture::new(PgVersion::V15, Planted::NONE);

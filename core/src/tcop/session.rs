@@ -92,8 +92,8 @@ impl Session {
         show(cx, &self.settings, name)
     }
 
-    /// Appends ReadyForQuery. Before it, appends ParameterStatus for each reported setting that has
-    /// changed (`ReportChangedGUCOptions`).
+    /// Appends ReadyForQuery. Before ReadyForQuery, appends ParameterStatus for each reported
+    /// setting that has changed (`ReportChangedGUCOptions`).
     pub fn ready(&mut self, cx: &Cx<'_>) {
         if self.settings != self.reported {
             for name in reported(cx.shmem.settings.pg_version) {

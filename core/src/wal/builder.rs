@@ -268,7 +268,8 @@ mod tests {
         assert_eq!(wal.end(), Lsn(2048));
     }
 
-    /// The earlier pages of an incomplete record stay. The missing page is rewritten.
+    /// Overwriting an incomplete record rewrites the missing page. The pages before the missing
+    /// page stay.
     #[test]
     fn an_aborted_record_is_overwritten() {
         let mut wal = builder();

@@ -122,7 +122,7 @@ pub enum WalError {
         tli: TimelineId,
         segment: SegmentNo,
     },
-    /// The page source reports this error: the file ends here, or the read failed.
+    /// The page source reports this error: the file is too short, or the read failed.
     #[error("could not read from {place}: read {got} of {wanted}")]
     ShortRead {
         place: PagePlace,

@@ -144,8 +144,8 @@ impl ErrorFields {
                         fields.severity = severity;
                     }
                 }
-                // libpq accepts any text as the code. Here a code that is not an SQLSTATE becomes
-                // XX000.
+                // libpq accepts any text as the code. walsim replaces a code that is not an
+                // SQLSTATE by XX000.
                 b'C' => {
                     let text = body.text()?;
                     fields.sqlstate = text.as_bytes().try_into().unwrap_or(*b"XX000");

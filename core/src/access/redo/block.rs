@@ -159,7 +159,8 @@ impl ReadBufferForRedo {
     }
 
     /// `log_invalid_page`: before the consistent point, a missing page is remembered, because a
-    /// later record may drop or truncate the relation. After the consistent point it is a PANIC.
+    /// later record may drop or truncate the relation. After the consistent point, a missing page
+    /// is a PANIC.
     fn invalid(&self, cx: &mut Cx<'_>) -> Result<RedoAction, LogEvent> {
         if cx.shmem.recovery.consistent {
             return Err(LogEvent::panic(

@@ -90,7 +90,7 @@ fn a_restart_begins_at_the_last_restartpoint() {
     assert_eq!(fixture.shmem.xlog.last_removed, SegmentNo(5));
 }
 
-/// If the minimum recovery point is higher than the end of the checkpoint record, it stays.
+/// If the minimum recovery point is beyond the end of the checkpoint record, it is not changed.
 #[test]
 fn the_minimum_recovery_point_stays_if_it_is_higher() {
     let (mut fixture, pid) = standby();

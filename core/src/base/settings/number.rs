@@ -235,7 +235,7 @@ pub(super) fn run(text: &str, is: impl Fn(char) -> bool) -> usize {
 mod tests {
     use super::*;
 
-    /// The expected numbers and rests of the text are the output of a C program.
+    /// The expected values are the output of a C program.
     #[test]
     fn integers() {
         for (text, value, rest) in [

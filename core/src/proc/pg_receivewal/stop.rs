@@ -29,7 +29,7 @@ impl Stop {
     }
 
     /// `stop_streaming`, called with the position received so far. As in PostgreSQL, the receiver
-    /// stops beyond the end position, not at it.
+    /// stops only when it has received WAL beyond the end position.
     pub(super) fn stop_streaming(&mut self, cx: &mut Cx<'_>, at: Lsn, tli: TimelineId) -> bool {
         self.asked |= cx.take_signal(Signal::Term);
         if self.endpos.is_valid() && self.endpos < at {

@@ -235,7 +235,8 @@ pub(super) fn size(cx: &mut Cx<'_>) -> Result<Option<u64>, DiskError> {
 /// `.partial`. In both cases the file is made durable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct CloseWalFile {
-    /// Whether the file is closed after an error. It then keeps its name, and no message is logged.
+    /// Whether the file is closed after an error. The file then keeps its name, and no message is
+    /// logged.
     giving_up: bool,
     phase: ClosePhase,
 }
@@ -246,7 +247,8 @@ enum ClosePhase {
     Synced(OpenSegment),
     Renamed(OpenSegment),
     RenamedSynced(OpenSegment),
-    /// The field is the segment if it is complete.
+    /// Waits for the fsync of the directory. The field is the closed segment, or `None` if the
+    /// segment is incomplete.
     DirectorySynced(Option<OpenSegment>),
 }
 

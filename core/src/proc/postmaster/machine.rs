@@ -189,7 +189,7 @@ fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
     cx.now.wall.unix_seconds() - since.unix_seconds()
 }
 
-/// Is it a process that could write WAL? Such processes must end before the shutdown checkpoint.
+/// Can a process of this kind write WAL? Such processes must end before the shutdown checkpoint.
 const fn writes_wal(kind: Kind) -> bool {
     match kind {
         Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,

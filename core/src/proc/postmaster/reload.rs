@@ -6,8 +6,8 @@ use crate::sys::Cx;
 
 impl Postmaster {
     /// Applies the configuration files and signals all children. In PostgreSQL each process reads
-    /// the files itself, a little later. Here all processes see the new values at once. The signal
-    /// wakes the processes, so that they compute their timeouts again.
+    /// the files itself, a little later. In walsim all processes see the new values at once. The
+    /// signal wakes the processes, so that they compute their timeouts again.
     pub(super) fn process_reload_request(&mut self, cx: &mut Cx<'_>) {
         if !cx.take_signal(Signal::Hup) || self.shutdown > Shutdown::Smart {
             return;

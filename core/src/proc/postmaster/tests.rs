@@ -220,7 +220,7 @@ fn a_fast_shutdown_of_18() {
 }
 
 /// A smart shutdown does not wait for walsenders. If a session becomes a walsender, the shutdown
-/// stops waiting for it.
+/// stops waiting for this session.
 #[test]
 fn a_smart_shutdown_waits_only_for_sessions() {
     let refused = "+DeadEnd (the database system is shutting down) Run";
@@ -274,7 +274,8 @@ fn a_standby_stops_replay_before_its_last_restartpoint() {
     }
 }
 
-/// The postmaster signals all processes. PostgreSQL signals no process here, and waits forever.
+/// The postmaster signals all processes. In this case PostgreSQL signals no process, and waits
+/// forever.
 #[test]
 fn the_end_of_recovery_during_a_smart_shutdown_stops_all_processes() {
     for version in PgVersion::ALL {

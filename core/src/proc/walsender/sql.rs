@@ -67,7 +67,7 @@ impl WalSender {
         }
     }
 
-    /// The messages that the command has produced are sent before its error.
+    /// The messages that the command has produced are sent before the command's error.
     fn fail_sql(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
         self.flush_sql(cx);
         self.fail(cx, event)

@@ -38,8 +38,8 @@ impl Link {
         cx.send(self.conn(), [frame, Bytes::new()]);
     }
 
-    /// Sends the status update that the startup process has requested. Since 19 it is sent only if
-    /// a position has changed or the status interval has passed.
+    /// Sends the status update that the startup process has requested. Since 19 the update is sent
+    /// only if a position has changed or the status interval has passed.
     pub fn send_requested_reply(&mut self, cx: &mut Cx<'_>) {
         let settings = &cx.shmem.settings;
         let unchanged = self.reported == (self.write, self.flush)

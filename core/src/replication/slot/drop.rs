@@ -179,7 +179,7 @@ pub struct ReplicationSlotCleanup {
 }
 
 impl ReplicationSlotCleanup {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

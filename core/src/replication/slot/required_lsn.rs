@@ -15,7 +15,7 @@ pub struct ReplicationSlotsComputeRequiredLsn {
 }
 
 impl ReplicationSlotsComputeRequiredLsn {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -98,8 +98,8 @@ pub fn sample_required_lsn(cx: &mut Cx<'_>) -> Poll<Lsn> {
     Poll::Ready(cx.shmem.slots.required_lsn)
 }
 
-/// The minimum of all slots for `KeepLogSeg`: WAL from this position on is kept. Before 18 it is
-/// the result of [`sample_required_lsn`]. Since 18 it is computed from saved positions.
+/// The minimum of all slots for `KeepLogSeg`: WAL from this position on is kept. Before 18 this
+/// minimum is the result of [`sample_required_lsn`]. Since 18 it is computed from saved positions.
 #[must_use]
 pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
     let required = cx.shmem.slots.required_lsn;

@@ -41,7 +41,7 @@ enum Phase {
 }
 
 impl StartupReplicationSlots {
-    /// A routine that starts at the first poll.
+    /// Creates the routine. It does nothing before the first poll.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -29,7 +29,7 @@ use room::Held;
 
 /// The largest record that can be read (`MaxAllocSize`). PostgreSQL cannot allocate more.
 pub const MAX_RECORD: u32 = (1 << 30) - 1;
-/// A record that starts here or later could end beyond the largest LSN.
+/// A record that starts at this position or later could end beyond the largest LSN.
 const TOO_FAR: Lsn = Lsn(u64::MAX - (1 << 33));
 /// Bytes of a record header.
 const RECORD_HEADER: u32 = 24;

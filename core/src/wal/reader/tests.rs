@@ -230,7 +230,7 @@ fn messages_are_postgresqls() {
 }
 
 /// If a record continues on a second page, an error on that page or on a later page sets `aborted`.
-/// An error on the first page of the record does not set it.
+/// An error on the first page of the record does not set `aborted`.
 #[test]
 fn incomplete_records_are_reported() {
     let at = |missing| {

@@ -96,7 +96,7 @@ fn call(
     Ok(statement)
 }
 
-/// A value of type `name`. If it is too long, it is truncated without a notice.
+/// A value of type `name`. A name that is too long is truncated without a notice.
 fn slot_name(scanner: &mut Scanner<'_>) -> Result<String, SqlError> {
     Ok(truncated(&scanner.text()?).into())
 }

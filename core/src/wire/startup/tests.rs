@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn every_truncation_is_an_error(cut in 4..RECEIVEWAL.len()) {
-        // If the packet is cut so that a single byte is left in place of a name, it is valid. A
+        // A packet is valid even if it is cut so that a single byte is left in place of a name. A
         // real server accepts such a packet too, because a NUL follows the packet in its buffer.
         let before = RECEIVEWAL.get(8..cut - 1).unwrap_or_default();
         let names_and_values = before.iter().filter(|b| **b == 0).count();

@@ -64,7 +64,7 @@ fn errors() {
         ("SELECT pg_replication_slot_advance('t', '0/1')", "42704"),
     ] {
         // The description of the result column is sent before the function is called. It therefore
-        // precedes the error.
+        // arrives before the error.
         let function = statement[7..].split('(').next().unwrap();
         assert_eq!(
             session.run(statement),

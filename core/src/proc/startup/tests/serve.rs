@@ -52,8 +52,8 @@ fn any_other_state_is_refused() {
     }
 }
 
-/// If the control file says "shut down" but points to an online checkpoint, it does not match the
-/// WAL in pg_wal.
+/// If the control file says "shut down" but points to an online checkpoint, the control file does
+/// not match the WAL in pg_wal.
 #[test]
 fn an_online_checkpoint_is_refused() {
     let mut fixture = stopped(PgVersion::V15, DbState::ShutDown);

@@ -96,8 +96,8 @@ fn a_silent_standby_is_given_up_at_the_timeout() {
 }
 
 /// wal_sender_shutdown_timeout (since 19). With -1 the walsender waits without a limit, as in
-/// earlier versions. With 0 it ends at once. With any other value it ends after that time. When it
-/// ends for the timeout, it sends the end of the COPY and logs a WARNING.
+/// earlier versions. With 0 it ends at once. With any other value it ends after that time. If the
+/// time has passed, the walsender sends the end of the COPY and logs a WARNING.
 #[test]
 fn since_19_a_shutdown_waits_for_a_standby_only_so_long() {
     for (timeout, ends_after_ms) in [("-1", None), ("0", Some(0)), ("700", Some(700))] {

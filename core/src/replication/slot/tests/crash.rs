@@ -93,7 +93,7 @@ fn allowed(act: Act) -> Vec<Option<(Lsn, bool)>> {
     }
 }
 
-/// Checks the slot after a restart. It has its state from before or after the operation. No
+/// Checks the slot after a restart. The slot has its state from before or after the operation. No
 /// temporary file is left. A slot can be created, saved and dropped.
 fn comes_back(fixture: &mut Fixture, what: &str) {
     fixture.restart().unwrap_or_else(|e| panic!("{what}: {e}"));

@@ -44,7 +44,8 @@ fn a_slot_in_use_is_refused() {
     );
 }
 
-/// Two processes wait in order to drop the same slot. The first drops it. The second gets an error.
+/// Two processes wait in order to drop the same slot. The first process drops the slot. The second
+/// process gets an error.
 #[test]
 fn a_drop_may_wait() {
     let (mut fixture, pid, owner) = in_use(PgVersion::V18);
@@ -94,7 +95,7 @@ fn names_and_the_number_of_slots_are_checked() {
         ("ERROR 42710".into(), text.into())
     );
     fixture.slot_at(pid, "b", OLD);
-    // The error is about the existing name, although all slots are in use as well.
+    // The name exists and all slots are in use. The error is about the name.
     assert_eq!(refused(&mut fixture, "a").0, "ERROR 42710");
     let text = "all replication slots are in use";
     assert_eq!(
@@ -269,7 +270,7 @@ fn a_slot_that_advanced_meanwhile_stays_valid() {
     }
 }
 
-/// Another process drops the slot while the checkpointer waits for its owner.
+/// Another process drops the slot while the checkpointer waits for the slot's owner.
 #[test]
 fn a_slot_that_is_dropped_meanwhile_is_skipped() {
     let mut waiting = Waiting::new(PgVersion::V18);

@@ -1,5 +1,5 @@
 //! Tests of the LSN that slots require, of advances, and of the WAL that a checkpoint may remove
-//! during them.
+//! while a slot advances.
 
 use super::*;
 use crate::base::{Bug, Geometry, Mark, SegmentNo};
@@ -217,8 +217,8 @@ fn reserve_meets_checkpoint(version: PgVersion, planted: Planted, steps: usize) 
         Err(event) => {
             let message = SlotMessage::WalRemoved("s".into());
             assert_eq!(event.message, Message::Slot(message));
-            // The reservation may fail. With the planted bug, this failure is the effect that the
-            // test looks for.
+            // Without the planted bug, a failed reservation is allowed. With the planted bug, the
+            // test looks for this failure.
             !planted.has(Bug::SlotReserveVsCheckpoint)
         }
     }
