@@ -1,7 +1,7 @@
 //! Tests that an excuse needs a witness (log messages about the standby) and a cause (an earlier
 //! event). A scenario in scenarios/legal that passes because of an excuse must fail if either part
-//! is missing. Each scenario in scenarios/legal/neighbors differs from one of these in one detail
-//! and lacks one part, so its run must fail.
+//! is missing. Each scenario in scenarios/legal/neighbors differs in one detail from such a
+//! scenario. One part of the excuse is missing there, so its run must fail.
 
 use std::path::Path;
 use walsim::plan::{Plan, Profile, Scenario, generate, seed};

@@ -81,10 +81,10 @@ impl Mono {
     }
 }
 
-/// Checks that a walreceiver does not set `flushedUpto` back. The position starts anew with the
-/// first walreceiver of a server and on another timeline. The check allows the startup process to
-/// set the position back when it requests WAL (RequestXLogStreaming), although PostgreSQL never
-/// does so.
+/// Checks that a walreceiver does not set `flushedUpto` back. The position may be lower in two
+/// cases: with the first walreceiver after a start of the server, and on another timeline. The
+/// check allows the startup process to set the position back when it requests WAL
+/// (RequestXLogStreaming), although PostgreSQL never does so.
 fn received(site: Site<'_>, asks: bool, before: Received, now: Received) -> Ruling {
     let continues = before.asked && now.asked && before.tli == now.tli;
     if asks || !continues || before.upto <= now.upto {
