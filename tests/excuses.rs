@@ -157,9 +157,9 @@ const NEIGHBORS: [(&str, Excuse, Part); 14] = [
     ("crash-is-not-reaped", Excuse::CrashPassedOver, Part::Cause),
 ];
 
-/// A scenario that converges without the operator. Until then the standby lacks this part of the
-/// excuse. The standby is configured to use a second slot, and is not refused for it. A second
-/// refusal would be the missing witness.
+/// A scenario that converges without the operator. The standby is configured to use a second slot,
+/// and is not refused for it. A second refusal would be the missing part of the excuse, the
+/// witness.
 const NOT_NEEDED: [(&str, Excuse, Part); 1] = [(
     "standby-was-refused-for-an-invalid-slot",
     Excuse::SlotInvalidated,

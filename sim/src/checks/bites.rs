@@ -1,6 +1,6 @@
 //! For each subscription of the built-in checks, a planted bug that only this subscription finds.
 //! tests/checks_bite.rs shows that a check without the subscription does not report the bug. A new
-//! subscription needs a row here.
+//! subscription needs an entry here.
 
 use crate::referee::{
     ChangeKind, ClientKind, DiskKind, FileClass, ServerKind, Subscription, WireEnd,
