@@ -35,7 +35,7 @@ enum Phase {
         started: u32,
         failed: u32,
     },
-    /// Waits until that checkpoint, or a later checkpoint, has ended.
+    /// Waits until the requested checkpoint, or a later checkpoint, has ended.
     Ends {
         started: u32,
         failed: u32,

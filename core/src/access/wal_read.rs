@@ -193,8 +193,8 @@ impl WalSource {
         }
     }
 
-    /// `XLogPageRead`: returns the requested page. Returns an error if the page cannot arrive
-    /// later. On a standby, `reader` validates the first page of each segment.
+    /// `XLogPageRead`: returns the requested page. If waiting for the page would not help, returns
+    /// an error. On a standby, `reader` validates the first page of each segment.
     ///
     /// # Errors
     /// SIGTERM was received, or a file that must exist is missing.

@@ -50,8 +50,8 @@ enum Phase {
     Start,
     Horizon,
     Invalidate(InvalidateObsoleteReplicationSlots, SegmentNo),
-    /// Slots were invalidated (before 18). Saves the remaining slots before the horizon is computed
-    /// again.
+    /// Slots were invalidated (before 18). Saves the remaining slots before the oldest segment to
+    /// keep is computed again.
     SaveSlots(CheckPointReplicationSlots),
     /// Slots were invalidated. Recomputes the oldest segment to keep, from the redo point.
     Again,

@@ -128,7 +128,7 @@ named! {
         WalAfterShutdownCheckpoint = "wal-after-shutdown-checkpoint",
         /// The CHECKPOINT command succeeds although the checkpoint has failed (RequestCheckpoint).
         FailedCheckpointReportedDone = "failed-checkpoint-reported-done",
-        /// Bytes after the end of WAL are not cleared from the page in which writing continues
+        /// Bytes after the end of WAL are not cleared from the page to which new WAL is written
         /// (StartupXLOG).
         StaleTailInLastPage = "stale-tail-in-last-page",
         /// If a switch record ends exactly at the end of its segment, the next record does not

@@ -192,7 +192,8 @@ impl Settings {
     /// Applies all settings of `config` that a running server can change. Returns the names of the
     /// changed settings that need a restart.
     pub fn reload(&mut self, config: &Self) -> Vec<&'static str> {
-        // All fields are listed, so that a new field does not compile until it is handled here.
+        // All fields are listed here, so that a new field is a compile error until this function
+        // handles it.
         let Self {
             pg_version: _,
             geometry: _,

@@ -141,8 +141,8 @@ impl Locks {
         self.waiting.get(&pid).is_some_and(|w| w.outcome.is_some())
     }
 
-    /// The lock for which the process waits. After the wait has ended, this is still the lock until
-    /// the process takes the outcome.
+    /// The lock for which the process waits. It is returned until the process takes the outcome of
+    /// the wait.
     #[must_use]
     pub fn awaited(&self, pid: Pid) -> Option<LockId> {
         self.waiting.get(&pid).map(|w| w.id)

@@ -287,7 +287,7 @@ fn victim(cx: &mut Cx<'_>) -> Result<Victim, LogEvent> {
         return Ok(Victim::Clean(id));
     }
     // This code does not wait for the content lock. The process that holds this lock may wait for a
-    // page lock of this process, so a wait could cause a deadlock.
+    // content lock of this process, so a wait could cause a deadlock.
     if cx.try_acquire(LockId::BufferContent(id)) {
         return Ok(Victim::Dirty(id));
     }

@@ -93,8 +93,8 @@ pub enum Fork {
     WalWriter,
     /// The walreceiver.
     WalReceiver,
-    /// A process for a connection. With an error, the process reads the startup packet and then
-    /// refuses the connection with this error.
+    /// A process for a connection. If the second field is set, the process reads the startup packet
+    /// and then refuses the connection with this error.
     Backend(ConnId, Option<LogEvent>),
 }
 

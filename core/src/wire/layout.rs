@@ -246,7 +246,8 @@ macro_rules! layout {
                 let read = |mut cursor: $crate::wire::layout::Cursor<'_>| {
                     Ok(Self { $($field: cursor.take(stringify!($field))?,)* })
                 };
-                // If the slice is long enough for all fields, no field needs to be checked.
+                // If the slice is long enough for all fields, the single fields need no length
+                // checks.
                 match bytes.first_chunk::<{ Self::LEN }>() {
                     Some(exact) => read($crate::wire::layout::layout!(@cursor $order, exact)),
                     None => read($crate::wire::layout::layout!(@cursor $order, bytes)),

@@ -120,7 +120,7 @@ pub enum SlotFileError {
     Magic(u32),
     /// The file is from another major version.
     Version(u32),
-    /// The length in the file is not the length in this version.
+    /// The length field does not have the value of this version.
     Length(u32),
     /// The checksum is wrong.
     Checksum {

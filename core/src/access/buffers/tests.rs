@@ -26,7 +26,7 @@ fn insert(fixture: &mut Fixture, pid: Pid, rel: u32, key: u64) -> Lsn {
     fixture.run(pid, |cx| insert.poll(cx)).unwrap()
 }
 
-/// Two processes that read the same page. The first has begun to read it from disk.
+/// Two processes that read the same page. The first process has begun to read the page from disk.
 fn two_readers() -> (Fixture, [(Pid, ReadBuffer); 2]) {
     let mut fixture = Fixture::primary();
     let [a, b] = [fixture.spawn(Role::Backend), fixture.spawn(Role::Backend)];
@@ -50,7 +50,7 @@ fn wal_is_flushed_before_the_page_is_written() {
         relation.iter().all(|line| !line.starts_with("fsync")),
         "{relation:?}"
     );
-    // The first write of block 0 extends the file. The second write is its eviction.
+    // The first write of block 0 extends the file. The second write is the eviction of this block.
     let writes: Vec<usize> = (0..fixture.trace.len())
         .filter(|at| fixture.trace[*at] == "write base/5/16384 0+512")
         .collect();

@@ -79,8 +79,8 @@ impl ReadBufferForRedo {
         block: &BlockRef,
     ) -> Poll<Result<RedoAction, LogEvent>> {
         let image = block.image.as_ref().filter(|image| image.apply());
-        // With an image or an initialization, the old content is not needed. The page is not read,
-        // so a torn page does no harm.
+        // If the record has an image of the page or initializes the page, the old content is not
+        // needed. The page is not read, so a torn page does no harm.
         let zero = image.is_some() || block.will_init;
         loop {
             match &mut self.phase {

@@ -77,7 +77,8 @@ fn a_restart_begins_at_the_last_restartpoint() {
         control.encode(PgVersion::V18)
     );
     assert_eq!(fixture.shmem.xlog.redo, REDO);
-    // Five old segments were recycled. They will hold the WAL up to the next restartpoint.
+    // Five old segments were recycled. The recycled segments will hold the WAL up to the next
+    // restartpoint.
     assert_eq!(segments(&fixture), "6789ABC");
     let of = |text: &str| {
         fixture

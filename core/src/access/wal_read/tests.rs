@@ -154,8 +154,8 @@ fn the_stream_is_never_read_beyond_the_flush_position() {
     }
 }
 
-/// The WAL that a walreceiver has written before it ended is read from the file, up to the end of
-/// the file.
+/// After a walreceiver has ended, the WAL that it has written is read from the file, up to the end
+/// of the file.
 #[test]
 fn local_files_come_after_a_stream_that_ended() {
     let mut table = Table::new(PgVersion::V18, STANDBY);

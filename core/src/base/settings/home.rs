@@ -101,8 +101,8 @@ impl Setting {
     pub fn shown_value(&self, value: &Value, settings: &Settings) -> String {
         let geometry = &settings.geometry;
         match (value, self.kind) {
-            // The value of a `Fixed` setting arrives here as text, even if the setting has another
-            // type.
+            // In this function the value of a `Fixed` setting is a text, even if the setting has
+            // another type.
             (Value::Text(text), Kind::Int { unit: Some(_), .. }) => {
                 let value = text.parse().map(Value::Int);
                 value.map_or_else(|_| text.clone(), |value| value.show(self.kind, geometry))

@@ -210,7 +210,7 @@ fn a_row_must_fit_its_page() {
     let mut session = Session::new(Fixture::primary());
     let put = |bytes: usize| format!("PUT 16384 1 '{}'", "ab".repeat(bytes));
     // The largest row fills a page of 512 bytes. The page header and the line pointer take 32
-    // bytes. The tuple's header and key take another 32.
+    // bytes. The tuple's header and key take another 32 bytes.
     assert_eq!(session.run(&put(512 - 64)), "PUT 1, I");
     assert_eq!(session.run(&put(512 - 63)), "ERROR 54000, I");
 }

@@ -1,5 +1,5 @@
-//! Finds where to start streaming from the files in the directory. Mirrors FindStreamingStart and
-//! is_xlogfilename of pg_receivewal.c.
+//! Determines, from the files in the directory, where to start streaming. Mirrors
+//! FindStreamingStart and is_xlogfilename of pg_receivewal.c.
 //!
 //! Unlike pg_receivewal, it also checks that the files have the server's system identifier.
 

@@ -323,7 +323,7 @@ fn a_more_severe_request_replaces_a_milder_one() {
     }
 }
 
-/// A child that is stuck for five seconds is killed once.
+/// A child that has not exited five seconds after SIGQUIT is killed once.
 #[test]
 fn a_child_that_ignores_sigquit_is_killed() {
     for (first, state) in [

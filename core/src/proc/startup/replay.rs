@@ -91,8 +91,8 @@ impl Replay {
                 }
                 Phase::EnterArchive(update) => {
                     ready_ok!(update.poll(cx));
-                    // The state changes under the same lock as the control file, so that other
-                    // processes see both changes or neither.
+                    // The recovery state changes while ControlFileLock is held, so that other
+                    // processes see this change and the change of the control file, or neither.
                     cx.shmem.recovery.state = RecoveryState::Archive;
                     cx.release(LockId::ControlFile);
                     recovery.reader.enter_archive();

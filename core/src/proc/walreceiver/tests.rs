@@ -105,7 +105,7 @@ fn an_upstream_that_is_down_or_refuses_ends_the_process() {
     assert_eq!(table.fatal(), text);
 }
 
-/// Only 18.6 waits for an upstream that is slightly behind.
+/// Since 18.6 the walreceiver waits for an upstream that is slightly behind.
 #[test]
 fn an_upstream_that_is_a_little_behind_is_waited_for() {
     let mut table = Table::greeted(V18, 1000);
@@ -327,7 +327,7 @@ fn a_requested_update_without_news() {
     }
 }
 
-/// Until the upstream has accepted START_REPLICATION, the state of 19 is `connecting`.
+/// Until the upstream has accepted START_REPLICATION, the state in 19 is `connecting`.
 #[test]
 fn since_19_it_connects_before_it_streams() {
     for version in PgVersion::ALL {

@@ -108,8 +108,8 @@ pub fn slots_minimum(cx: &mut Cx<'_>, sampled: Lsn) -> Lsn {
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17
             if required != sampled && cx.planted(Bug::SlotAdvanceDuringCheckpoint) =>
         {
-            // Before 15.14, 16.10 and 17.6 the minimum was read here, and could include positions
-            // that were not yet saved.
+            // Before 15.14, 16.10 and 17.6 the minimum was read at this point, and could include
+            // positions that were not yet saved.
             required
         }
         PgVersion::V15 | PgVersion::V16 | PgVersion::V17 => sampled,

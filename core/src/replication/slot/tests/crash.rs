@@ -145,8 +145,8 @@ fn a_crash_anywhere_leaves_the_state_before_or_after() {
     }
 }
 
-/// If a disk operation fails, the command fails and can be repeated. If the content of the disk is
-/// then unknown, the server restarts.
+/// If a disk operation fails, the command fails and can be repeated. If the failure leaves the
+/// content of the disk unknown, the server restarts.
 #[test]
 fn an_error_anywhere_can_be_recovered_from() {
     for (version, act) in PgVersion::ALL
