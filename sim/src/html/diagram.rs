@@ -300,34 +300,31 @@ fn downs(
 
 /// The symbol and the class of an event.
 pub(super) fn looks(event: &TraceEvent) -> (&'static str, &'static str) {
-    match &event.act {
-        Act::World { text } if text.contains(" violated: ") => ("stop", "verdict"),
-        Act::World { text } if is_end(text) => ("cross", "fault"),
-        Act::World { text } => match text.as_str() {
-            "server started" | "accepts connections" => ("ring", "life"),
+    if let Act::World { text } = &event.act {
+        return match text.as_str() {
+            text if text.contains(" violated: ") => ("stop", "verdict"),
+            text if is_end(text) => ("cross", "fault"),
+            "server started" | "accepts connections" | "faults and workload stop" => {
+                ("ring", "life")
+            }
             text if text.starts_with("operator: ") => ("ring", "client"),
-            "faults and workload stop" => ("ring", "life"),
             _ => ("triangle", "fault"),
-        },
-        Act::Loss { .. } => ("cross", "fault"),
-        Act::Log { severity, .. } if severity == "LOG" => ("note", "log"),
-        Act::Log { .. } => ("note", "error"),
-        Act::Client { .. } => ("ring", "client"),
-        Act::Disk { fails: Some(_), .. } => ("cross", "error"),
-        Act::Disk { act, .. } => disk(act),
-        Act::DiskDone { result, .. } if result != "ok" => ("cross", "error"),
-        Act::DiskDone { .. } => ("full-square", "disk"),
-        Act::Send { .. } => ("dot", "message"),
-        Act::Receive { .. } => ("ring", "message"),
-        Act::Start { .. } => ("ring", "life"),
-        Act::Exit { .. } => ("cross", "life"),
-        Act::Signal { .. } => ("triangle", "life"),
-        Act::Position { .. } => ("tick", "position"),
-        Act::Transaction { .. } => ("tick", "client"),
-        Act::Connection { .. } => ("ring", "message"),
-        Act::Run { .. } | Act::Wait { .. } | Act::Choice { .. } => ("dot", "run"),
-        Act::Bytes { .. } | Act::Latch { .. } | Act::Lock { .. } => ("dot", "run"),
+        };
     }
+    if let Act::Disk { act, fails, .. } = &event.act {
+        return match fails {
+            Some(_) => ("cross", "error"),
+            None => disk(act),
+        };
+    }
+    if matches!(&event.act, Act::DiskDone { result, .. } if result != "ok") {
+        return ("cross", "error");
+    }
+    if matches!(&event.act, Act::Log { severity, .. } if severity != "LOG") {
+        return ("note", "error");
+    }
+    let row = event.act.row();
+    (row.symbol, row.class)
 }
 
 fn disk(act: &DiskAct) -> (&'static str, &'static str) {

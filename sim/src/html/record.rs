@@ -138,27 +138,11 @@ impl Listener<'_> {
         self.record.total += 1;
         self.live(&event);
         self.pair(&event);
-        let is_early = match &event.act {
-            Act::World { .. } => take(&mut self.worlds, WORLD),
-            Act::Log { .. } => take(&mut self.logs, LOGS),
-            Act::Loss { .. } => true,
-            Act::Client { .. }
-            | Act::Disk { .. }
-            | Act::DiskDone { .. }
-            | Act::Send { .. }
-            | Act::Receive { .. }
-            | Act::Bytes { .. }
-            | Act::Connection { .. }
-            | Act::Signal { .. }
-            | Act::Start { .. }
-            | Act::Exit { .. }
-            | Act::Position { .. }
-            | Act::Transaction { .. }
-            | Act::Run { .. }
-            | Act::Latch { .. }
-            | Act::Lock { .. }
-            | Act::Wait { .. }
-            | Act::Choice { .. } => false,
+        let is_early = match event.act.row().class {
+            "fault" if matches!(event.act, Act::Loss { .. }) => true,
+            "fault" => take(&mut self.worlds, WORLD),
+            "log" => take(&mut self.logs, LOGS),
+            _ => false,
         };
         if is_early || self.near.contains(&event.number) {
             self.record.events.insert(event.number, event);
@@ -198,6 +182,10 @@ impl Listener<'_> {
     }
 
     /// Finds the receipt of a message and the completion of an fsync.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "events of other kinds have no other end"
+    )]
     fn pair(&mut self, event: &TraceEvent) {
         match &event.act {
             Act::Send { peer, message, .. } => {
@@ -218,24 +206,7 @@ impl Listener<'_> {
                 self.flying
                     .retain(|(from, to, _), _| !(ends.contains(&from) && ends.contains(&to)));
             }
-            Act::World { .. }
-            | Act::Log { .. }
-            | Act::Client { .. }
-            | Act::Disk { .. }
-            | Act::DiskDone { .. }
-            | Act::Loss { .. }
-            | Act::Bytes { .. }
-            | Act::Connection { .. }
-            | Act::Signal { .. }
-            | Act::Start { .. }
-            | Act::Exit { .. }
-            | Act::Position { .. }
-            | Act::Transaction { .. }
-            | Act::Run { .. }
-            | Act::Latch { .. }
-            | Act::Lock { .. }
-            | Act::Wait { .. }
-            | Act::Choice { .. } => {}
+            _ => {}
         }
     }
 

@@ -64,10 +64,7 @@ fn row<'a>(page: &Page<'_>, event: &'a TraceEvent) -> Row<'a> {
     let line = lines
         .iter()
         .position(|line| line.event.number == event.number);
-    let text = line.map_or_else(
-        || super::text::label(event),
-        |index| lines[index].text.clone(),
-    );
+    let text = line.map_or_else(|| event.act.brief(), |index| lines[index].text.clone());
     let repeats = line.and_then(|index| lines[index].repeats);
     let more = repeats.map_or_else(String::new, |repeats| {
         let until = super::text::seconds(repeats.until.0);
@@ -92,6 +89,10 @@ fn is_fault(event: &TraceEvent) -> bool {
         || matches!(&event.act, Act::Loss { lost, .. } if !lost.is_empty())
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "events of other kinds are shown only if the story has them"
+)]
 fn is_context(event: &TraceEvent, record: &Record) -> bool {
     match &event.act {
         Act::Send { message, .. } | Act::Receive { message, .. } => {
@@ -108,19 +109,6 @@ fn is_context(event: &TraceEvent, record: &Record) -> bool {
         Act::Exit { .. } => true,
         Act::Log { severity, .. } => severity != "LOG",
         Act::Client { text, .. } => text == "answered COMMIT",
-        Act::DiskDone { .. }
-        | Act::World { .. }
-        | Act::Loss { .. }
-        | Act::Bytes { .. }
-        | Act::Connection { .. }
-        | Act::Signal { .. }
-        | Act::Start { .. }
-        | Act::Position { .. }
-        | Act::Transaction { .. }
-        | Act::Run { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Wait { .. }
-        | Act::Choice { .. } => false,
+        _ => false,
     }
 }

@@ -1,6 +1,5 @@
 //! Numbers and texts for the page.
 
-use crate::trace::{Act, MessageFields, TraceEvent};
 use std::ops::Range;
 
 /// Seconds with microseconds, as in the terminal report.
@@ -60,48 +59,6 @@ pub(super) fn lines(text: &str, width: usize) -> Vec<String> {
     }
     lines.push(line);
     lines
-}
-
-/// A short description of an event for a label in a picture.
-pub(super) fn label(event: &TraceEvent) -> String {
-    match &event.act {
-        Act::Send { peer, message, .. } => format!("→ {peer}  {}", short(message)),
-        Act::Receive { peer, message, .. } => format!("← {peer}  {}", short(message)),
-        Act::DiskDone { act, result } if result == "ok" => format!("{act} done"),
-        Act::World { .. }
-        | Act::Log { .. }
-        | Act::Client { .. }
-        | Act::Disk { .. }
-        | Act::DiskDone { .. }
-        | Act::Loss { .. }
-        | Act::Bytes { .. }
-        | Act::Connection { .. }
-        | Act::Signal { .. }
-        | Act::Start { .. }
-        | Act::Exit { .. }
-        | Act::Position { .. }
-        | Act::Transaction { .. }
-        | Act::Run { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Wait { .. }
-        | Act::Choice { .. } => event.act.to_string(),
-    }
-}
-
-fn short(message: &MessageFields) -> String {
-    match message {
-        MessageFields::XLogData { start, end, .. } => format!("WAL {start}..{end}"),
-        MessageFields::StandbyStatusUpdate {
-            write,
-            flush,
-            apply,
-            ..
-        } => format!("status: write {write}, flush {flush}, apply {apply}"),
-        MessageFields::Keepalive { .. }
-        | MessageFields::HotStandbyFeedback { .. }
-        | MessageFields::Other { .. } => message.to_string(),
-    }
 }
 
 #[cfg(test)]

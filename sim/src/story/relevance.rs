@@ -28,6 +28,10 @@ pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevanc
     (score > less).then(|| (relevance, score - less))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "events of other kinds have no position"
+)]
 fn is_exact(act: &Act, subjects: &Subjects) -> bool {
     let point = |lsn: &Lsn| subjects.points.contains(lsn);
     match act {
@@ -43,29 +47,15 @@ fn is_exact(act: &Act, subjects: &Subjects) -> bool {
         Act::Disk { act, .. } if act.op == "write" => {
             act.lsn.as_ref().is_some_and(|lsn| point(&lsn.end))
         }
-        Act::World { .. }
-        | Act::Log { .. }
-        | Act::Client { .. }
-        | Act::Loss { .. }
-        | Act::Disk { .. }
-        | Act::DiskDone { .. }
-        | Act::Send { .. }
-        | Act::Receive { .. }
-        | Act::Bytes { .. }
-        | Act::Connection { .. }
-        | Act::Signal { .. }
-        | Act::Start { .. }
-        | Act::Exit { .. }
-        | Act::Transaction { .. }
-        | Act::Run { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Choice { .. }
-        | Act::Wait { .. } => false,
+        _ => false,
     }
 }
 
 /// The event is about the contents of WAL, not about the names of segments.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "events of other kinds contain no WAL"
+)]
 fn is_wal(act: &Act) -> bool {
     match act {
         Act::Disk { act, .. } | Act::DiskDone { act, .. } => {
@@ -73,24 +63,14 @@ fn is_wal(act: &Act) -> bool {
         }
         Act::Send { message, .. } | Act::Receive { message, .. } => message.lsn().is_some(),
         Act::Position { what, .. } => *what != "restart_lsn" && *what != "redo",
-        Act::World { .. }
-        | Act::Log { .. }
-        | Act::Client { .. }
-        | Act::Loss { .. }
-        | Act::Bytes { .. }
-        | Act::Connection { .. }
-        | Act::Signal { .. }
-        | Act::Start { .. }
-        | Act::Exit { .. }
-        | Act::Transaction { .. }
-        | Act::Run { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Choice { .. }
-        | Act::Wait { .. } => false,
+        _ => false,
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "events of other kinds explain nothing"
+)]
 fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
     let role = event.process.map(|process| process.role);
     let is_party = (event.process).is_some_and(|it| subjects.processes.contains(&it.pid));
@@ -125,10 +105,10 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
         Act::Send { message, .. } => message_score(message, subjects, true, role)?,
         Act::Receive { message, .. } => message_score(message, subjects, false, role)?,
         Act::Position { what, of, from, to } => position(what, of, (*from, *to), subjects)?,
-        Act::Signal { signal, .. } => match *signal {
-            "SIGKILL" | "SIGQUIT" | "SIGTERM" | "SIGINT" => (Relevance::Context, 36),
-            _ => return None,
-        },
+        Act::Signal {
+            signal: "SIGKILL" | "SIGQUIT" | "SIGTERM" | "SIGINT",
+            ..
+        } => (Relevance::Context, 36),
         Act::Exit { how } if how == "exit status 0" && role == Some(Role::Backend) => return None,
         Act::Exit { .. } if role == Some(Role::Backend) => (Relevance::Context, 20),
         Act::Exit { .. } => (Relevance::Context, 44 + party),
@@ -139,22 +119,16 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
                 (Relevance::Context, 12)
             }
         },
-        Act::Connection { what, .. } => match *what {
-            "reset" | "refused" => (Relevance::Context, 30),
-            _ => return None,
-        },
+        Act::Connection {
+            what: "reset" | "refused",
+            ..
+        } => (Relevance::Context, 30),
         Act::Transaction { xid, .. } if subjects.xids.contains(xid) => (Relevance::Subject, 80),
         Act::Run { place, .. } if *place == Place::ServerLoop && subjects.hangs => {
             (Relevance::Context, 46)
         }
         Act::Run { place, .. } => (Relevance::Context, decision(*place, subjects)? + party),
-        Act::DiskDone { .. }
-        | Act::Transaction { .. }
-        | Act::Bytes { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Choice { .. }
-        | Act::Wait { .. } => return None,
+        _ => return None,
     })
 }
 

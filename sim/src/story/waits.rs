@@ -64,61 +64,51 @@ impl Waits {
         };
         let pid = process.pid;
         let key = (event.node.clone(), pid.incarnation, pid.n);
-        match &event.act {
-            Act::Wait { place, waits_for } => {
-                let shape = |list: &[String]| list.iter().map(|it| digits_hidden(it)).collect();
-                let now: Vec<String> = shape(waits_for);
-                let since = match self.waits.get(&key) {
-                    Some((_, was))
-                        if was.place == *place && !was.acted && now == shape(&was.waits_for) =>
-                    {
-                        was.since
-                    }
-                    Some(_) | None => event.at,
-                };
-                let wait = Wait {
-                    place: *place,
-                    waits_for: waits_for.clone(),
-                    since,
-                    acted: false,
-                };
-                self.waits
-                    .insert(key, ((event.node.clone(), process), wait));
-            }
-            Act::Exit { .. } => {
-                self.waits.remove(&key);
-                self.locks
-                    .retain(|(node, _), owner| *node != event.node || owner.pid != pid);
-            }
-            Act::Lock { lock, taken } => {
-                let at = (event.node.clone(), *lock);
-                match taken {
-                    true => drop(self.locks.insert(at, process)),
-                    false => drop(self.locks.remove(&at)),
-                }
-            }
-            Act::Run { .. }
-            | Act::DiskDone { .. }
-            | Act::Receive { .. }
-            | Act::Bytes { .. }
-            | Act::Choice { .. } => {}
-            Act::World { .. }
-            | Act::Loss { .. }
-            | Act::Log { .. }
-            | Act::Client { .. }
-            | Act::Disk { .. }
-            | Act::Send { .. }
-            | Act::Connection { .. }
-            | Act::Signal { .. }
-            | Act::Start { .. }
-            | Act::Position { .. }
-            | Act::Transaction { .. }
-            | Act::Latch { .. } => {
-                if let Some((_, wait)) = self.waits.get_mut(&key) {
-                    wait.acted = true;
-                }
-            }
+        if let Act::Wait { place, waits_for } = &event.act {
+            self.begins((event.node.clone(), process), *place, waits_for, event.at);
+            return;
         }
+        if let Act::Exit { .. } = &event.act {
+            self.waits.remove(&key);
+            self.locks
+                .retain(|(node, _), owner| *node != event.node || owner.pid != pid);
+            return;
+        }
+        if let Act::Lock { lock, taken } = &event.act {
+            let at = (event.node.clone(), *lock);
+            match taken {
+                true => drop(self.locks.insert(at, process)),
+                false => drop(self.locks.remove(&at)),
+            }
+            return;
+        }
+        if event.act.row().acts
+            && let Some((_, wait)) = self.waits.get_mut(&key)
+        {
+            wait.acted = true;
+        }
+    }
+
+    /// A process begins to wait. If it does nothing but wait for the same conditions again, it has
+    /// waited since the first time.
+    fn begins(&mut self, of: Key, place: Place, waits_for: &[String], at: Mono) {
+        let shape = |list: &[String]| list.iter().map(|it| digits_hidden(it)).collect();
+        let now: Vec<String> = shape(waits_for);
+        let pid = of.1.pid;
+        let key = (of.0.clone(), pid.incarnation, pid.n);
+        let since = match self.waits.get(&key) {
+            Some((_, was)) if was.place == place && !was.acted && now == shape(&was.waits_for) => {
+                was.since
+            }
+            Some(_) | None => at,
+        };
+        let wait = Wait {
+            place,
+            waits_for: waits_for.to_vec(),
+            since,
+            acted: false,
+        };
+        self.waits.insert(key, (of, wait));
     }
 
     /// The waits on the nodes that the verdict is about.

@@ -1,58 +1,31 @@
 //! Events in words.
 
 use super::records::End;
-use crate::trace::{Act, MessageFields, TraceEvent};
+use crate::trace::{Act, TraceEvent};
 use walsim_core::call::Place;
 
 /// What happened, as text without node, process and time.
 pub(super) fn text(event: &TraceEvent, end: &End) -> String {
-    match &event.act {
-        Act::Disk { act, fails, .. } => match fails {
-            Some(how) => format!("{act} fails: {how}"),
-            None => act.to_string(),
-        },
-        Act::DiskDone { act, result } if result == "ok" => act.to_string(),
-        Act::DiskDone { act, result } => format!("{act} failed: {result}"),
-        Act::Position { what, of, from, to } => {
-            let what = match *what {
-                "restart_lsn" => format!("restart_lsn of slot {of}"),
-                "redo" => String::from("redo point"),
-                what => format!("{what} position"),
-            };
-            let record = match what.as_str() {
-                "insert position" => end.records_in(*from, *to),
-                _ => String::new(),
-            };
-            format!("{what} {from} -> {to}{record}")
-        }
-        Act::Send { peer, message, .. } => format!("sends to {peer}: {}", short(message)),
-        Act::Receive { peer, message, .. } => format!("receives from {peer}: {}", short(message)),
-        Act::Run { place, woken_by } => match decided(*place) {
+    if let Act::Position { what, of, from, to } = &event.act {
+        let what = match *what {
+            "restart_lsn" => format!("restart_lsn of slot {of}"),
+            "redo" => String::from("redo point"),
+            what => format!("{what} position"),
+        };
+        let record = match what.as_str() {
+            "insert position" => end.records_in(*from, *to),
+            _ => String::new(),
+        };
+        return format!("{what} {from} -> {to}{record}");
+    }
+    if let Act::Run { place, woken_by } = &event.act {
+        return match decided(*place) {
             "" if woken_by.is_empty() => format!("runs in {place}"),
             "" => format!("runs in {place}, woken by {}", woken_by.join(" and ")),
             what => format!("{what} ({place})"),
-        },
-        Act::Start { child } => format!("starts {child}"),
-        Act::Exit { how } => {
-            let (how, _) = how.split_once(" after ").unwrap_or((how, ""));
-            match how.strip_prefix("exit status ") {
-                Some(status) => format!("exits with status {status}"),
-                None => format!("is {how}"),
-            }
-        }
-        Act::World { .. }
-        | Act::Log { .. }
-        | Act::Client { .. }
-        | Act::Loss { .. }
-        | Act::Bytes { .. }
-        | Act::Connection { .. }
-        | Act::Signal { .. }
-        | Act::Transaction { .. }
-        | Act::Latch { .. }
-        | Act::Lock { .. }
-        | Act::Choice { .. }
-        | Act::Wait { .. } => event.act.to_string(),
+        };
     }
+    event.act.brief()
 }
 
 /// What a process does in one of the C functions whose decisions can explain a violation.
@@ -71,13 +44,6 @@ fn decided(at: Place) -> &'static str {
     ];
     let known = all.iter().find(|(place, _)| *place == at);
     known.map_or("", |(_, what)| what)
-}
-
-fn short(message: &MessageFields) -> String {
-    if let MessageFields::XLogData { start, end, .. } = message {
-        return format!("WAL {start}..{end}");
-    }
-    message.to_string()
 }
 
 /// The text of an event without its numbers. Events with equal texts count as repetitions.

@@ -21,30 +21,6 @@ pub enum Level {
     Steps,
 }
 
-/// The kinds of events, as named in filters and JSON.
-pub const KINDS: [&str; 20] = [
-    "world",
-    "log",
-    "client",
-    "disk",
-    "disk-done",
-    "loss",
-    "send",
-    "receive",
-    "bytes",
-    "connection",
-    "signal",
-    "start",
-    "exit",
-    "position",
-    "transaction",
-    "run",
-    "latch",
-    "lock",
-    "wait",
-    "choice",
-];
-
 /// An event of a run. docs/trace.md describes its JSON form.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct TraceEvent {
@@ -284,62 +260,28 @@ pub struct DiskAct {
 }
 
 impl Act {
-    /// The kind of the event, which is one of [`KINDS`].
+    /// The kind of the event, which is one of [`KINDS`](super::KINDS).
     #[must_use]
     pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::World { .. } => "world",
-            Self::Log { .. } => "log",
-            Self::Client { .. } => "client",
-            Self::Disk { .. } => "disk",
-            Self::DiskDone { .. } => "disk-done",
-            Self::Loss { .. } => "loss",
-            Self::Send { .. } => "send",
-            Self::Receive { .. } => "receive",
-            Self::Bytes { .. } => "bytes",
-            Self::Connection { .. } => "connection",
-            Self::Signal { .. } => "signal",
-            Self::Start { .. } => "start",
-            Self::Exit { .. } => "exit",
-            Self::Position { .. } => "position",
-            Self::Transaction { .. } => "transaction",
-            Self::Run { .. } => "run",
-            Self::Latch { .. } => "latch",
-            Self::Lock { .. } => "lock",
-            Self::Wait { .. } => "wait",
-            Self::Choice { .. } => "choice",
-        }
+        self.row().name
     }
 
-    /// The lowest level that shows the event.
+    /// The lowest level that shows the event. The level `Events` does not show operations that only
+    /// look at files, and shows completions only of fsyncs and of failed operations.
     #[must_use]
     pub fn level(&self) -> Level {
-        let is_look = |act: &DiskAct| matches!(act.op, "open" | "close" | "stat" | "list");
-        match self {
-            Self::World { .. } | Self::Log { .. } => Level::Story,
-            Self::Disk { act, .. } if is_look(act) => Level::Steps,
-            Self::DiskDone { act, result } if result == "ok" && !act.op.starts_with("fsync") => {
-                Level::Steps
-            }
-            Self::Client { .. }
-            | Self::Loss { .. }
-            | Self::Disk { .. }
-            | Self::DiskDone { .. }
-            | Self::Send { .. }
-            | Self::Receive { .. }
-            | Self::Connection { .. }
-            | Self::Signal { .. }
-            | Self::Start { .. }
-            | Self::Exit { .. }
-            | Self::Position { .. }
-            | Self::Transaction { .. } => Level::Events,
-            Self::Bytes { .. }
-            | Self::Run { .. }
-            | Self::Latch { .. }
-            | Self::Lock { .. }
-            | Self::Wait { .. }
-            | Self::Choice { .. } => Level::Steps,
+        if let Self::Disk { act, .. } = self
+            && matches!(act.op, "open" | "close" | "stat" | "list")
+        {
+            return Level::Steps;
         }
+        if let Self::DiskDone { act, result } = self
+            && result == "ok"
+            && !act.op.starts_with("fsync")
+        {
+            return Level::Steps;
+        }
+        self.row().level
     }
 
     const fn disk(&self) -> Option<&DiskAct> {

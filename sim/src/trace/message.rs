@@ -133,6 +133,17 @@ impl MessageFields {
         }
     }
 
+    /// A short description for reports.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::XLogData { start, end, .. } => format!("WAL {start}..{end}"),
+            Self::Keepalive { .. }
+            | Self::StandbyStatusUpdate { .. }
+            | Self::HotStandbyFeedback { .. }
+            | Self::Other { .. } => self.to_string(),
+        }
+    }
+
     /// The WAL that the message contains or names.
     #[must_use]
     pub fn lsn(&self) -> Option<Range<Lsn>> {

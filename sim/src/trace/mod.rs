@@ -10,6 +10,7 @@ mod disk;
 mod event;
 mod filter;
 mod hash;
+mod kinds;
 mod message;
 mod net;
 mod positions;
@@ -18,8 +19,9 @@ mod status;
 mod text;
 
 pub use diff::{Compared, Difference};
-pub use event::{Act, DiskAct, KINDS, Level, ProcessName, TraceEvent};
+pub use event::{Act, DiskAct, Level, ProcessName, TraceEvent};
 pub use filter::Filter;
 pub use hash::{RunHash, state_hash};
+pub use kinds::{KINDS, Kind};
 pub use message::MessageFields;
 pub(crate) use recorder::{Before, Recorder, Spot};

@@ -102,6 +102,42 @@ impl Display for Act {
     }
 }
 
+impl Act {
+    /// A short description for reports, without the fields that matter only to programs.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        if let Self::Disk { act, fails, .. } = self {
+            return match fails {
+                Some(how) => format!("{act} fails: {how}"),
+                None => act.to_string(),
+            };
+        }
+        if let Self::DiskDone { act, result } = self {
+            return match result.as_str() {
+                "ok" => format!("{act} done"),
+                error => format!("{act} failed: {error}"),
+            };
+        }
+        if let Self::Send { peer, message, .. } = self {
+            return format!("sends to {peer}: {}", message.brief());
+        }
+        if let Self::Receive { peer, message, .. } = self {
+            return format!("receives from {peer}: {}", message.brief());
+        }
+        if let Self::Start { child } = self {
+            return format!("starts {child}");
+        }
+        if let Self::Exit { how } = self {
+            let (how, _) = how.split_once(" after ").unwrap_or((how, ""));
+            return match how.strip_prefix("exit status ") {
+                Some(status) => format!("exits with status {status}"),
+                None => format!("is {how}"),
+            };
+        }
+        self.to_string()
+    }
+}
+
 impl Display for DiskAct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.op, self.file)?;

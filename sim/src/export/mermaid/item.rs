@@ -1,7 +1,7 @@
 //! The events of a run as items of a sequence diagram.
 
 use crate::export::Flows;
-use crate::trace::{Act, DiskAct, Filter, MessageFields, TraceEvent};
+use crate::trace::{Act, Filter, MessageFields, TraceEvent};
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::{Lsn, Mono};
 
@@ -147,6 +147,10 @@ impl<'a> Finder<'a> {
         items
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "events of other kinds do not show in a sequence diagram"
+    )]
     fn item(&mut self, event: &TraceEvent) -> Option<Item> {
         let item = match &event.act {
             Act::Send { peer, message, .. } => return self.message(event, peer, message),
@@ -179,30 +183,14 @@ impl<'a> Finder<'a> {
                     event,
                     rank,
                     Place::Own(participant(event)),
-                    disk(act, fails),
+                    event.act.brief(),
                 )
             }
             Act::Receive { peer, message, .. } if self.flows.send(event.number).is_none() => {
                 let place = Place::Arrow((peer.clone(), ""), participant(event), false);
                 of_message(event, message, place)
             }
-            // The other events do not show in a sequence diagram.
-            Act::Client { .. }
-            | Act::Loss { .. }
-            | Act::DiskDone { .. }
-            | Act::Receive { .. }
-            | Act::Bytes { .. }
-            | Act::Connection { .. }
-            | Act::Signal { .. }
-            | Act::Start { .. }
-            | Act::Exit { .. }
-            | Act::Position { .. }
-            | Act::Transaction { .. }
-            | Act::Run { .. }
-            | Act::Latch { .. }
-            | Act::Lock { .. }
-            | Act::Wait { .. }
-            | Act::Choice { .. } => return None,
+            _ => return None,
         };
         self.filter.admits(event).then(|| self.ranked(item))
     }
@@ -270,13 +258,6 @@ fn of_message(event: &TraceEvent, message: &MessageFields, place: Place) -> Item
 fn participant(event: &TraceEvent) -> Participant {
     let role = event.process.map_or("", |process| process.role.name());
     (event.node.clone(), role)
-}
-
-fn disk(act: &DiskAct, fails: &Option<String>) -> String {
-    match fails {
-        Some(reason) => format!("{act} fails: {reason}"),
-        None => act.to_string(),
-    }
 }
 
 fn rank(message: &MessageFields) -> Rank {

@@ -29,32 +29,17 @@ pub fn perfetto(events: &[TraceEvent], filter: &Filter) -> Vec<u8> {
     let ends = ends(events);
     let mut writer = Writer::default();
     for event in events.iter().filter(|event| shows(filter, event)) {
-        match &event.act {
-            Act::Disk {
-                act,
-                takes_us: Some(us),
-                ..
-            } => writer.slice(event, act, *us, ends.get(&event.number).copied()),
-            Act::Position { what, of, to, .. } => writer.counter(event, what, of, to.0),
-            Act::World { .. }
-            | Act::Log { .. }
-            | Act::Client { .. }
-            | Act::Loss { .. }
-            | Act::Disk { .. }
-            | Act::DiskDone { .. }
-            | Act::Send { .. }
-            | Act::Receive { .. }
-            | Act::Bytes { .. }
-            | Act::Connection { .. }
-            | Act::Signal { .. }
-            | Act::Start { .. }
-            | Act::Exit { .. }
-            | Act::Transaction { .. }
-            | Act::Run { .. }
-            | Act::Latch { .. }
-            | Act::Lock { .. }
-            | Act::Wait { .. }
-            | Act::Choice { .. } => writer.instant(event, &flows),
+        if let Act::Disk {
+            act,
+            takes_us: Some(us),
+            ..
+        } = &event.act
+        {
+            writer.slice(event, act, *us, ends.get(&event.number).copied());
+        } else if let Act::Position { what, of, to, .. } = &event.act {
+            writer.counter(event, what, of, to.0);
+        } else {
+            writer.instant(event, &flows);
         }
     }
     writer.finish()
