@@ -5,6 +5,7 @@ use walsim::plan::{Profile, generate};
 use walsim::trace::{Act, Difference, Filter, KINDS, Level, MessageFields, TraceEvent, state_hash};
 use walsim::world::{RecordedRun, World};
 use walsim_core::base::{Mono, Planted};
+use walsim_core::shmem::Role;
 
 /// A seed with a power loss, a crash and broken connections.
 const SEED: u64 = 9;
@@ -208,6 +209,51 @@ fn filters_choose() {
         kinds.is_superset(&["disk", "send", "receive", "position"].into()),
         "{kinds:?}"
     );
+}
+
+/// Each decision has its numbers, and the name of its kind is the one in JSON.
+#[test]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "events of other kinds are no decisions"
+)]
+fn decisions_are_events() {
+    let (_, events) = recorded(SEED, Mono(u64::MAX));
+    let mut delaying = BTreeSet::new();
+    let (mut cleared, mut failed) = (0, 0);
+    for event in &events {
+        let json = serde_json::to_value(event).expect("an event is JSON");
+        assert_eq!(json["kind"], event.act.kind(), "{event}");
+        match &event.act {
+            Act::Horizon { keep, redo, .. } => {
+                assert!(keep <= redo && keep.is_valid(), "{event}");
+            }
+            Act::SlotMinimum { to, held_by, .. } => {
+                assert!(to.is_valid() || held_by.is_empty(), "{event}");
+            }
+            Act::Slot { from, to, .. } => assert_ne!(from, to, "{event}"),
+            Act::Flag { flag, of, set } if *flag == "DELAY_CHKPT_START" => {
+                let key = (event.node.clone(), of.clone());
+                if *set {
+                    assert!(delaying.insert(key), "set twice: {event}");
+                } else {
+                    cleared += u64::from(delaying.remove(&key));
+                }
+            }
+            Act::Transaction { .. } if event.process.is_some_and(|it| it.role == Role::Backend) => {
+                let pid = event.process.map(|process| process.pid.to_string());
+                let key = (event.node.clone(), pid.unwrap_or_default());
+                let aborts = event.act.to_string().ends_with("aborted");
+                assert!(aborts || delaying.contains(&key), "{event}");
+            }
+            Act::Record { start } => {
+                failed += 1;
+                assert!(start.is_valid(), "{event}");
+            }
+            _ => {}
+        }
+    }
+    assert!(cleared > 10 && failed > 0, "{cleared} {failed}");
 }
 
 /// docs/trace.md must have a row for every kind of event, and a run must contain each kind.

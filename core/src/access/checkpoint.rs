@@ -7,7 +7,7 @@
 //! fails, `Insert->RedoRecPtr` keeps the new redo point.
 
 use super::checkpoint_guts::CheckPointGuts;
-use super::wal_release::{ReleaseAfter, ReleaseWal};
+use super::wal_release::{ReleaseAfter, ReleaseWal, WalHorizon};
 use super::xlog_flush::XLogFlush;
 use super::xlog_insert::{Inserted, Insertion, XLogInsert};
 use crate::base::{Bug, Lsn, PgVersion, Pid, TimelineId, Xid};
@@ -90,6 +90,29 @@ impl CreateCheckPoint {
             checkpoint: cx.shmem.control.checkpoint_copy,
             slots: Lsn::INVALID,
             phase: Phase::Start,
+        }
+    }
+
+    /// The last result of `KeepLogSeg` in this checkpoint.
+    #[must_use]
+    pub const fn horizon(&self) -> Option<WalHorizon> {
+        match &self.phase {
+            Phase::Release(release) => release.horizon(),
+            Phase::Start
+            | Phase::LockControlBefore
+            | Phase::ShuttingDown(_)
+            | Phase::Begin
+            | Phase::LockInsertions { .. }
+            | Phase::InsertRedo(_)
+            | Phase::SampleSlots
+            | Phase::ReadXids
+            | Phase::Delayed(_)
+            | Phase::Guts(_)
+            | Phase::Snapshot(_)
+            | Phase::InsertRecord(_)
+            | Phase::Flush { .. }
+            | Phase::LockControl(_)
+            | Phase::UpdateControl(..) => None,
         }
     }
 

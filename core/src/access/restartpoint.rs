@@ -5,7 +5,7 @@
 //! After that, a restart begins at the redo point of this checkpoint, and older WAL can be removed.
 
 use super::checkpoint_guts::CheckPointGuts;
-use super::wal_release::{ReleaseAfter, ReleaseWal};
+use super::wal_release::{ReleaseAfter, ReleaseWal, WalHorizon};
 use super::xlog_flush::UpdateMinRecoveryPoint;
 use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Place, Poll, Yield};
@@ -63,6 +63,24 @@ impl CreateRestartPoint {
             shutdown,
             slots: Lsn::INVALID,
             phase: Phase::Start,
+        }
+    }
+
+    /// The last result of `KeepLogSeg` in this restartpoint.
+    #[must_use]
+    pub const fn horizon(&self) -> Option<WalHorizon> {
+        match &self.phase {
+            Phase::Release(release, _) => release.horizon(),
+            Phase::Start
+            | Phase::Minimum(_)
+            | Phase::LockShutDown
+            | Phase::ShutDown(_)
+            | Phase::LockInsertions(..)
+            | Phase::SampleSlots(_)
+            | Phase::Guts(..)
+            | Phase::LockControl(_)
+            | Phase::UpdateControl(..)
+            | Phase::Unlock(..) => None,
         }
     }
 

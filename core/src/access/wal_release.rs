@@ -31,6 +31,22 @@ pub enum ReleaseAfter {
     RestartPoint,
 }
 
+/// The result of `KeepLogSeg`, and the positions from which it was computed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WalHorizon {
+    /// The oldest segment to keep.
+    pub keep: SegmentNo,
+    /// The redo point.
+    pub redo: Lsn,
+    /// The LSN that slots require. Invalid if no slot requires WAL.
+    pub slots: Lsn,
+    /// The end of WAL.
+    pub end: Lsn,
+    /// How often this checkpoint has computed the result. A checkpoint computes the result again
+    /// after it has invalidated a slot.
+    pub computed: u32,
+}
+
 /// The removal of old WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReleaseWal {
@@ -42,6 +58,7 @@ pub struct ReleaseWal {
     slots: Lsn,
     /// End of WAL.
     end: Lsn,
+    horizon: Option<WalHorizon>,
     phase: Phase,
 }
 
@@ -70,8 +87,15 @@ impl ReleaseWal {
             redo,
             slots,
             end: Lsn::INVALID,
+            horizon: None,
             phase: Phase::Start,
         }
+    }
+
+    /// The last result of `KeepLogSeg`.
+    #[must_use]
+    pub const fn horizon(&self) -> Option<WalHorizon> {
+        self.horizon
     }
 
     /// # Errors
@@ -89,7 +113,7 @@ impl ReleaseWal {
                 Poll::Yield(Yield::Again(why))
             }
             Phase::Horizon => {
-                let keep = self.horizon(cx);
+                let keep = self.keep(cx);
                 let invalidate = InvalidateObsoleteReplicationSlots::new(keep);
                 self.phase = Phase::Invalidate(invalidate, keep);
                 Poll::Yield(Yield::Again(why))
@@ -112,7 +136,7 @@ impl ReleaseWal {
                 Poll::Yield(Yield::Again(why))
             }
             Phase::Again => {
-                let keep = self.horizon(cx);
+                let keep = self.keep(cx);
                 self.phase = self.remove(cx, keep);
                 Poll::Yield(Yield::Again(why))
             }
@@ -149,8 +173,20 @@ impl ReleaseWal {
         }
     }
 
-    fn horizon(&self, cx: &mut Cx<'_>) -> SegmentNo {
+    fn keep(&mut self, cx: &mut Cx<'_>) -> SegmentNo {
         let slots = slots_minimum(cx, self.slots);
+        let keep = self.oldest_to_keep(cx, slots);
+        self.horizon = Some(WalHorizon {
+            keep,
+            redo: self.redo,
+            slots,
+            end: self.end,
+            computed: self.horizon.map_or(0, |last| last.computed) + 1,
+        });
+        keep
+    }
+
+    fn oldest_to_keep(&self, cx: &mut Cx<'_>, slots: Lsn) -> SegmentNo {
         let keep = keep_log_seg(&cx.shmem.settings, self.redo, self.end, slots);
         if cx.has_bug(Bug::WalKeepSizeIgnored) {
             let mut settings = cx.shmem.settings.clone();

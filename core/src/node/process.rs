@@ -62,6 +62,22 @@ impl Process {
         }
     }
 
+    pub(super) const fn as_checkpointer(&self) -> Option<&Checkpointer> {
+        if let Self::Checkpointer(checkpointer) = self {
+            Some(checkpointer)
+        } else {
+            None
+        }
+    }
+
+    pub(super) const fn as_startup(&self) -> Option<&Startup> {
+        if let Self::Startup(startup) = self {
+            Some(startup)
+        } else {
+            None
+        }
+    }
+
     pub(super) const fn as_backend(&self) -> Option<&Backend> {
         if let Self::Backend(backend) = self {
             Some(backend)

@@ -1,6 +1,7 @@
 //! Read-only access to a node, for the simulator's checkers and reports.
 
 use super::{Next, Node, Proc};
+use crate::access::wal_release::WalHorizon;
 use crate::base::{ConnId, Lsn, Now, Pid, Xid};
 use crate::call::{Place, Signal, Wait, Woken};
 use crate::proc::postmaster::PmState;
@@ -121,6 +122,30 @@ impl<'a> NodeView<'a> {
     pub fn postmaster_state(&self) -> Option<PmState> {
         let mut procs = self.node.procs.values();
         procs.find_map(|proc| Some(proc.state.as_postmaster()?.state()))
+    }
+
+    /// `WalReceiverRequested`: whether the postmaster will start a walreceiver. `None` after the
+    /// postmaster has ended.
+    #[must_use]
+    pub fn walreceiver_requested(&self) -> Option<bool> {
+        let mut procs = self.node.procs.values();
+        procs.find_map(|proc| Some(proc.state.as_postmaster()?.walreceiver_requested()))
+    }
+
+    /// The last result of `KeepLogSeg` in a checkpoint or restartpoint that is removing old WAL.
+    #[must_use]
+    pub fn wal_horizon(&self) -> Option<WalHorizon> {
+        let mut procs = self.node.procs.values();
+        procs.find_map(|proc| proc.state.as_checkpointer()?.horizon())
+    }
+
+    /// The position at which the startup process expects the next record. `None` if there is no
+    /// startup process, or it has not begun to read WAL.
+    #[must_use]
+    pub fn reading(&self) -> Option<Lsn> {
+        let mut procs = self.node.procs.values();
+        let at = procs.find_map(|proc| Some(proc.state.as_startup()?.reading()))?;
+        at.is_valid().then_some(at)
     }
 
     /// The last commit that the session on this connection has completed: the transaction id and

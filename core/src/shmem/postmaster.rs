@@ -32,6 +32,12 @@ impl PostmasterCtl {
         self.flags[signal as usize] = true;
     }
 
+    /// Whether the flag is set.
+    #[must_use]
+    pub const fn is_set(&self, signal: PmSignal) -> bool {
+        self.flags[signal as usize]
+    }
+
     /// `CheckPostmasterSignal`: returns and clears the flag.
     pub fn take(&mut self, signal: PmSignal) -> bool {
         core::mem::take(&mut self.flags[signal as usize])

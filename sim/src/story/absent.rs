@@ -66,6 +66,14 @@ pub(super) struct Absences {
     files: BTreeMap<(String, String), FileState>,
     /// The last move of each slot, until the slot is saved.
     moved: BTreeMap<(String, String), Since>,
+    /// The slots that are marked dirty.
+    dirty: BTreeSet<(String, String)>,
+    /// The last change of a slot's position on each node, until the slot minimum is computed.
+    uncomputed: BTreeMap<String, Since>,
+    /// The last invalidation of a slot on each node, until the oldest WAL to keep is computed.
+    invalidated: BTreeMap<String, Since>,
+    /// The last request for a walreceiver that a postmaster took and did not note, by node.
+    dropped: BTreeMap<String, Since>,
     /// Transactions that are committed in memory, until the status file is written.
     committed: BTreeMap<(String, u32), Since>,
     /// The last request for a walreceiver on each node, until a walreceiver is started.
@@ -94,12 +102,22 @@ impl Absences {
         match &event.act {
             Act::Disk { act, fails, .. } if fails.is_none() => self.issued(event, act, subjects),
             Act::DiskDone { act, result } => self.completed(event, act, result),
-            Act::Position { what, of, to, .. }
-                if *what == "restart_lsn" && subjects.slots.contains(of) =>
-            {
-                let since = Since::of(event, to.to_string());
-                self.moved.insert((node(), of.clone()), since);
+            Act::Position {
+                what: "restart_lsn",
+                of,
+                to,
+                ..
+            } => self.slot_moves(event, of, &to.to_string(), subjects),
+            Act::Slot {
+                slot, field, to, ..
+            } => self.slot_changes(event, slot, field, to),
+            Act::SlotMinimum { .. } => {
+                self.uncomputed.remove(&event.node);
             }
+            Act::Horizon { .. } => {
+                self.invalidated.remove(&event.node);
+            }
+            Act::Flag { flag, set, .. } => self.flag(event, flag, *set),
             Act::Position { what, to, .. }
                 if *what == "replayed" && subjects.points.contains(to) =>
             {
@@ -124,13 +142,58 @@ impl Absences {
             }
             Act::Start { child } if child.role == Role::WalReceiver => {
                 self.requested.remove(&event.node);
+                self.dropped.insert(node(), Since::of(event, "started"));
             }
             Act::World { text } if text.starts_with("power loss") => self.power_loss(event),
             Act::World { text } if text == "all processes killed" || text == "server stopped" => {
-                self.requested.remove(&event.node);
                 self.stopping.remove(&event.node);
-                self.committed.retain(|(node, _), _| *node != event.node);
-                self.moved.retain(|(node, _), _| *node != event.node);
+                self.forget_memory(&event.node);
+            }
+            _ => {}
+        }
+    }
+
+    fn slot_moves(&mut self, event: &TraceEvent, slot: &str, to: &str, subjects: &Subjects) {
+        let node = event.node.clone();
+        let what = format!("the restart_lsn of slot {slot} was set to {to}");
+        self.uncomputed.insert(node.clone(), Since::of(event, what));
+        if subjects.slots.contains(slot) {
+            self.moved
+                .insert((node, slot.to_owned()), Since::of(event, to));
+        }
+    }
+
+    fn slot_changes(&mut self, event: &TraceEvent, slot: &str, field: &str, to: &str) {
+        let key = (event.node.clone(), slot.to_owned());
+        match (field, to) {
+            ("dirty", "true") => drop(self.dirty.insert(key)),
+            ("dirty", _) => drop(self.dirty.remove(&key)),
+            // The startup process restores slots that were invalidated earlier.
+            ("invalidated", cause)
+                if event
+                    .process
+                    .is_some_and(|it| it.role == Role::Checkpointer) =>
+            {
+                let what = format!("slot {slot} was invalidated ({cause})");
+                let since = Since::of(event, what);
+                self.uncomputed.insert(event.node.clone(), since.clone());
+                self.invalidated.insert(event.node.clone(), since);
+            }
+            _ => {}
+        }
+    }
+
+    /// The postmaster takes the signal and notes the request, or starts a walreceiver at once. The
+    /// process then starts in the same step.
+    fn flag(&mut self, event: &TraceEvent, flag: &str, set: bool) {
+        let node = event.node.clone();
+        match (flag, set) {
+            ("WalReceiverRequested", true) => drop(self.dropped.remove(&node)),
+            ("PMSIGNAL_START_WALRECEIVER", false) => {
+                let started = self.dropped.remove(&node);
+                if !started.is_some_and(|it| it.what == "started" && it.at == event.at) {
+                    self.dropped.insert(node, Since::of(event, flag));
+                }
             }
             _ => {}
         }
@@ -238,15 +301,25 @@ impl Absences {
         let before = format!("before the power loss at {}", seconds(event.at));
         self.lost
             .extend(status.map(|(key, since)| of_status(key, since, &before)));
-        self.committed.retain(|(node, _), _| *node != event.node);
-        self.moved.retain(|(node, _), _| *node != event.node);
-        self.requested.remove(&event.node);
+        self.forget_memory(&event.node);
+    }
+
+    /// The memory of a server is gone.
+    fn forget_memory(&mut self, node: &str) {
+        self.committed.retain(|(of, _), _| of != node);
+        self.moved.retain(|(of, _), _| of != node);
+        self.dirty.retain(|(of, _)| of != node);
+        self.uncomputed.remove(node);
+        self.invalidated.remove(node);
+        self.requested.remove(node);
+        self.dropped.remove(node);
     }
 
     /// What is missing at the end of the run, and what was missing at a power loss. `processes` are
     /// the processes at the end of the run.
     pub(super) fn of(self, subjects: &Subjects, processes: &[Waiting]) -> Vec<Absence> {
         let (shutdowns, blocks) = (self.of_shutdowns(processes), self.of_blocks(subjects));
+        let retention = self.of_retention();
         let mut all = self.lost;
         if subjects.hangs {
             all.clear();
@@ -261,6 +334,17 @@ impl Absences {
                 ),
             }));
             all.extend(shutdowns);
+            let dropped = self.dropped.iter().filter(|(_, it)| it.what != "started");
+            let dropped = dropped.filter(|(node, _)| subjects.nodes.contains(*node));
+            all.extend(dropped.map(|(node, since)| Absence {
+                node: node.clone(),
+                after_event: since.event,
+                text: format!(
+                    "the postmaster did not set WalReceiverRequested when it took {} at {}",
+                    since.what,
+                    seconds(since.at)
+                ),
+            }));
             return all;
         }
         all.extend(blocks);
@@ -269,16 +353,25 @@ impl Absences {
         }
         let status = self.committed.iter();
         all.extend(status.map(|(key, since)| of_status(key, since, "before the violation")));
+        if subjects.retention {
+            all.extend(retention);
+        }
         for ((node, slot), since) in &self.moved {
             let (lsn, at) = (&since.what, seconds(since.at));
             let by = since
                 .process
                 .map_or_else(String::new, |it| format!(" by {it}"));
+            let is_dirty = self.dirty.contains(&(node.clone(), slot.clone()));
+            let missing = if is_dirty {
+                "not saved"
+            } else {
+                "neither marked dirty nor saved"
+            };
             all.push(Absence {
                 node: node.clone(),
                 after_event: since.event,
                 text: format!(
-                    "slot {slot} was not saved after its restart_lsn was set to {lsn} at {at}{by}"
+                    "slot {slot} was {missing} after its restart_lsn was set to {lsn} at {at}{by}"
                 ),
             });
         }
@@ -288,6 +381,20 @@ impl Absences {
 }
 
 impl Absences {
+    /// Results that were not computed again after a slot has changed.
+    fn of_retention(&self) -> Vec<Absence> {
+        let absent = |function: &str, (node, since): (&String, &Since)| Absence {
+            node: node.clone(),
+            after_event: since.event,
+            text: format!("{function} after {} at {}", since.what, seconds(since.at)),
+        };
+        let minimum = "no ReplicationSlotsComputeRequiredLSN";
+        let minimum = self.uncomputed.iter().map(|it| absent(minimum, it));
+        let keep = "no second KeepLogSeg";
+        let keep = self.invalidated.iter().map(|it| absent(keep, it));
+        minimum.chain(keep).collect()
+    }
+
     /// Processes that should exit, and got no signal.
     fn of_shutdowns(&self, processes: &[Waiting]) -> Vec<Absence> {
         let unsignaled = processes.iter().filter_map(|waiting| {

@@ -7,6 +7,7 @@
 //! story is data. The reports format it as text.
 
 mod absent;
+mod commits;
 mod reads;
 mod records;
 mod relevance;

@@ -1,7 +1,7 @@
 //! Judges how much an event has to do with the violation.
 
 use super::Relevance;
-use super::subjects::Subjects;
+use super::subjects::{Subjects, positions_in};
 use crate::trace::{Act, DiskAct, MessageFields, TraceEvent};
 use walsim_core::base::Lsn;
 use walsim_core::call::Place;
@@ -105,6 +105,12 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
         Act::Send { message, .. } => message_score(message, subjects, true, role)?,
         Act::Receive { message, .. } => message_score(message, subjects, false, role)?,
         Act::Position { what, of, from, to } => position(what, of, (*from, *to), subjects)?,
+        Act::SlotMinimum { .. } | Act::Horizon { .. } | Act::Slot { .. } | Act::Record { .. } => {
+            (Relevance::Subject, decided(event, subjects)?)
+        }
+        Act::Flag { flag, .. } if *flag != "DELAY_CHKPT_START" && subjects.hangs => {
+            (Relevance::Context, 54)
+        }
         Act::Signal {
             signal: "SIGKILL" | "SIGQUIT" | "SIGTERM" | "SIGINT",
             ..
@@ -160,7 +166,9 @@ fn log(severity: &str, text: &str, subjects: &Subjects) -> u32 {
         .slots
         .iter()
         .any(|slot| text.contains(slot.as_str()));
-    let more = if named { 8 } else { 0 };
+    let mut positions = positions_in(text);
+    let near = positions.any(|at| subjects.has_wal(&(at..Lsn(at.0.saturating_add(1)))));
+    let more = if named || near { 8 } else { 0 };
     match severity {
         "LOG" if BANNER.iter().any(|start| text.starts_with(start)) => 14,
         "LOG" => 46 + more,
@@ -317,6 +325,7 @@ fn position(
     let score = match what {
         "redo" if from.is_valid() => 56,
         "insert" if passes && from.is_valid() => 60,
+        "write" if passes && from.is_valid() => 46,
         "flush" | "replayed" | "flushed" if passes && from.is_valid() => 62,
         "received" | "sent" if passes && from.is_valid() => 44,
         "reported flush" | "reported apply" if passes && from.is_valid() => 40,
@@ -326,6 +335,32 @@ fn position(
         _ => return None,
     };
     Some((Relevance::Subject, score))
+}
+
+/// The score of a decision about slots or old WAL, or of a record that cannot be read. `None` for a
+/// node that the violation is not about.
+fn decided(event: &TraceEvent, subjects: &Subjects) -> Option<u32> {
+    let about = subjects.retention || subjects.hangs;
+    if !subjects.nodes.contains(&event.node) {
+        return None;
+    }
+    if let Act::Record { .. } = &event.act {
+        return (subjects.hangs || subjects.code == "RECOVER").then_some(64);
+    }
+    if let Act::Slot { slot, field, .. } = &event.act {
+        let score = match *field {
+            "invalidated" => 76,
+            "in_use" | "last_saved_restart_lsn" => 46,
+            "dirty" | "just_dirtied" => 40,
+            _ => 26,
+        };
+        return (about && subjects.slots.contains(slot)).then_some(score);
+    }
+    if let Act::Horizon { .. } = &event.act {
+        return subjects.retention.then_some(78);
+    }
+    let same = matches!(&event.act, Act::SlotMinimum { from, to, .. } if from == to);
+    subjects.retention.then_some(if same { 66 } else { 74 })
 }
 
 /// When it matters that a process comes to a C function: if the run hangs, if the violation is
@@ -338,11 +373,10 @@ enum If {
 }
 
 /// The C functions whose decisions can explain a violation, with the scores of their events.
-const DECISIONS: [(Place, If, u32); 6] = [
+const DECISIONS: [(Place, If, u32); 5] = [
     (Place::RequestXLogStreaming, If::Hangs, 58),
     (Place::InvalidateObsoleteReplicationSlots, If::Slots, 40),
     (Place::ReplicationSlotReserveWal, If::Slots, 58),
-    (Place::ReplicationSlotsComputeRequiredLSN, If::Slots, 38),
     (Place::WalSndWaitStopping, If::Always, 40),
     (Place::WalSndInitStopping, If::Always, 40),
 ];

@@ -164,7 +164,7 @@ const RETENTION: [&str; 8] = [
 ];
 
 /// The positions in a text, such as a message of the server log.
-fn positions_in(text: &str) -> impl Iterator<Item = Lsn> {
+pub(super) fn positions_in(text: &str) -> impl Iterator<Item = Lsn> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '/');
     words.filter_map(|word| {
         let (high, low) = word.split_once('/')?;

@@ -1,6 +1,7 @@
 //! Collects the events of a run, collapses repeated events, and chooses the lines of the story.
 
 use super::absent::Absences;
+use super::commits::Commits;
 use super::reads::Reads;
 use super::records::End;
 use super::relevance::judge;
@@ -37,6 +38,7 @@ pub(super) struct Telling {
     waits: Waits,
     absences: Absences,
     reads: Reads,
+    commits: Commits,
 }
 
 impl Telling {
@@ -47,6 +49,7 @@ impl Telling {
             waits: Waits::default(),
             absences: Absences::default(),
             reads: Reads::default(),
+            commits: Commits::default(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Telling {
         self.waits.hear(&event);
         self.absences.hear(&event, &self.subjects);
         self.reads.hear(&event, &self.subjects);
+        self.commits.hear(&event, &self.subjects);
         let Some((relevance, score)) = judge(&event, &self.subjects) else {
             return;
         };
@@ -87,6 +91,8 @@ impl Telling {
             .collect();
         let (reads, recycled) = self.reads.tell(&self.subjects);
         lines.extend(reads);
+        let (commits, early) = self.commits.tell();
+        lines.extend(commits);
         lines.retain(|line| line.score >= LEAST);
         // The line with the highest score comes first. Of lines with equal scores, the latest comes
         // first, because it is nearest to the verdict.
@@ -103,6 +109,7 @@ impl Telling {
         let processes = self.waits.of(&self.subjects);
         let mut absent = self.absences.of(&self.subjects, &processes);
         absent.extend(recycled);
+        absent.extend(early);
         let waits = if self.subjects.hangs {
             processes
         } else {

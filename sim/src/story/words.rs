@@ -37,10 +37,6 @@ fn decided(at: Place) -> &'static str {
             Place::InvalidateObsoleteReplicationSlots,
             "looks for slots to invalidate",
         ),
-        (
-            Place::ReplicationSlotsComputeRequiredLSN,
-            "computes the WAL that slots require",
-        ),
     ];
     let known = all.iter().find(|(place, _)| *place == at);
     known.map_or("", |(_, what)| what)
@@ -56,6 +52,13 @@ pub(super) fn shape(event: &TraceEvent) -> String {
     }
     if let Act::Position { what, of, .. } = &event.act {
         return format!("{kind}|{what} {of}");
+    }
+    if let Act::SlotMinimum { from, to, held_by } = &event.act {
+        let same = from == to;
+        return format!("{kind}|{same} {}", held_by.join(" "));
+    }
+    if let Act::Horizon { by, computed, .. } = &event.act {
+        return format!("{kind}|{by} {computed}");
     }
     format!("{kind}|{}", digits_hidden(&event.act.to_string()))
 }

@@ -191,6 +191,67 @@ pub enum Act {
         #[serde(serialize_with = "shown")]
         to: Lsn,
     },
+    /// `ReplicationSlotsComputeRequiredLSN` has computed the oldest LSN that slots require
+    /// (`XLogCtl->replicationSlotMinLSN`). The result can be the same as before.
+    SlotMinimum {
+        /// The old minimum. 0/0 if no slot required WAL.
+        #[serde(serialize_with = "shown")]
+        from: Lsn,
+        /// The new minimum.
+        #[serde(serialize_with = "shown")]
+        to: Lsn,
+        /// The slots with this position, and for each whether the position is saved or was
+        /// invalidated.
+        held_by: Vec<String>,
+    },
+    /// A field of a replication slot changed in memory. The restart_lsn is a position.
+    Slot {
+        /// The name of the slot.
+        slot: String,
+        /// The field in `ReplicationSlot`.
+        field: &'static str,
+        /// The old value.
+        from: String,
+        /// The new value.
+        to: String,
+    },
+    /// `KeepLogSeg` has computed the oldest WAL to keep. Older segments are then removed.
+    Horizon {
+        /// The start of the oldest segment to keep.
+        #[serde(serialize_with = "shown")]
+        keep: Lsn,
+        /// What requires this segment: `redo point`, `slots`, `max_slot_wal_keep_size` (slots
+        /// require older WAL, which exceeds this limit), `wal_keep_size`, or `end of WAL`.
+        by: &'static str,
+        /// The redo point.
+        #[serde(serialize_with = "shown")]
+        redo: Lsn,
+        /// The slot minimum. 0/0 if no slot requires WAL.
+        #[serde(serialize_with = "shown")]
+        slots: Lsn,
+        /// The end of WAL.
+        #[serde(serialize_with = "shown")]
+        wal_end: Lsn,
+        /// How often this checkpoint or restartpoint has computed it.
+        computed: u32,
+    },
+    /// A flag in memory was set or cleared.
+    Flag {
+        /// `DELAY_CHKPT_START`, `PMSIGNAL_START_WALRECEIVER` or `WalReceiverRequested`.
+        flag: &'static str,
+        /// The process to which the flag belongs.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        of: String,
+        /// Whether it was set.
+        set: bool,
+    },
+    /// The startup process cannot read the next record.
+    Record {
+        /// The start of the record. If it is the start of a page, the record begins after the page
+        /// header.
+        #[serde(serialize_with = "shown")]
+        start: Lsn,
+    },
     /// A process has changed the status of a transaction in memory (`pg_xact`).
     Transaction {
         /// The transaction.
@@ -311,6 +372,12 @@ impl Act {
         }
         if let Self::Loss { lsn, .. } = self {
             return lsn.clone();
+        }
+        if let Self::SlotMinimum { to: at, .. }
+        | Self::Horizon { keep: at, .. }
+        | Self::Record { start: at } = self
+        {
+            return Some(*at..*at);
         }
         self.disk()?.lsn.clone()
     }

@@ -59,6 +59,11 @@ kinds! {
     Start: "start", Events, "ring", "life", true;
     Exit: "exit", Events, "cross", "life", true;
     Position: "position", Events, "tick", "position", true;
+    SlotMinimum: "slot-minimum", Events, "tick", "position", true;
+    Slot: "slot", Events, "tick", "position", true;
+    Horizon: "horizon", Events, "tick", "position", true;
+    Flag: "flag", Events, "tick", "life", true;
+    Record: "record", Events, "tick", "error", true;
     Transaction: "transaction", Events, "tick", "client", true;
     Run: "run", Steps, "dot", "run", false;
     Latch: "latch", Steps, "dot", "run", true;

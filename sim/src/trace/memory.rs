@@ -78,7 +78,9 @@ impl Memory {
     }
 
     fn horizon(&self, view: &NodeView<'_>) -> Option<Act> {
-        let horizon = view.wal_horizon().filter(|_| view.wal_horizon() != self.horizon)?;
+        let horizon = view
+            .wal_horizon()
+            .filter(|_| view.wal_horizon() != self.horizon)?;
         let settings = &view.shmem().settings;
         Some(Act::Horizon {
             keep: settings.geometry.segment_start(horizon.keep),
@@ -119,11 +121,21 @@ fn fields(slot: &Slot) -> [(&'static str, String); 6] {
     let none = || String::from("none");
     [
         ("in_use", flag(slot.in_use)),
-        ("active_pid", slot.active_pid.map_or_else(none, |pid| pid.to_string())),
-        ("invalidated", slot.invalidated.map_or_else(none, |cause| cause.name().to_owned())),
+        (
+            "active_pid",
+            slot.active_pid.map_or_else(none, |pid| pid.to_string()),
+        ),
+        (
+            "invalidated",
+            slot.invalidated
+                .map_or_else(none, |cause| cause.name().to_owned()),
+        ),
         ("just_dirtied", flag(slot.just_dirtied)),
         ("dirty", flag(slot.dirty)),
-        ("last_saved_restart_lsn", slot.last_saved_restart_lsn.to_string()),
+        (
+            "last_saved_restart_lsn",
+            slot.last_saved_restart_lsn.to_string(),
+        ),
     ]
 }
 

@@ -11,6 +11,7 @@ mod event;
 mod filter;
 mod hash;
 mod kinds;
+mod memory;
 mod message;
 mod net;
 mod positions;

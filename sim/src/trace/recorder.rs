@@ -4,6 +4,7 @@
 //! be equal.
 
 use super::event::{Act, DiskAct, ProcessName, TraceEvent};
+use super::memory::Memory;
 use super::positions::{Name, positions};
 use super::status::{Pages, changes, pages};
 use crate::referee::Stream;
@@ -44,6 +45,8 @@ pub(super) struct Recording {
     /// The name of each connection's other end. It is kept because that end may close before all
     /// its bytes have arrived.
     pub(super) peers: BTreeMap<(usize, ConnId), String>,
+    /// The position at which the startup process of each node expects the next record.
+    reading: BTreeMap<usize, Lsn>,
 }
 
 /// A disk operation in flight.
@@ -71,6 +74,7 @@ pub(crate) struct Before {
     held: Vec<LockId>,
     positions: BTreeMap<Name, Lsn>,
     clog: Pages,
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -139,12 +143,16 @@ impl Recorder {
             held: pid.map_or_else(Vec::new, |pid| view.shmem().locks.held_by(pid).collect()),
             positions: positions(&view),
             clog: pages(&view.shmem().clog),
+            memory: Memory::of(&view),
         })
     }
 
     /// Called after the step.
     pub(crate) fn after(&mut self, spot: Spot, view: NodeView<'_>, before: &Before) {
         let Some(recording) = &mut self.0 else { return };
+        if let (Some(host), Some(at)) = (spot.host, view.reading()) {
+            recording.reading.insert(host, at);
+        }
         let mut add = |act: Act| recording.add(spot, act);
         if let Some((_, place, woken_by)) = &before.ran {
             let (place, woken_by) = (*place, woken_by.clone());
@@ -190,6 +198,12 @@ impl Recorder {
                 add(Act::Position { what, of, from, to });
             }
         }
+        let place = before.ran.as_ref().map(|(_, place, _)| *place);
+        before
+            .memory
+            .changes(&view, place)
+            .into_iter()
+            .for_each(add);
     }
 
     /// Records for what the process waits after its step.
@@ -205,12 +219,21 @@ impl Recorder {
         }
     }
 
+    /// Called when the startup process cannot read the next record.
+    pub(crate) fn end_of_wal(&mut self, host: usize, spot: Spot) {
+        let Some(recording) = &mut self.0 else { return };
+        if let Some(start) = recording.reading.get(&host).copied() {
+            recording.add(spot, Act::Record { start });
+        }
+    }
+
     /// Called when a server has stopped. Forgets its operations in flight.
     pub(crate) fn forget_server(&mut self, host: usize) {
         if let Some(recording) = &mut self.0 {
             recording.operations.retain(|(at, _), _| *at != host);
             recording.streams.retain(|(at, _, _), _| *at != host);
             recording.peers.retain(|(at, _), _| *at != host);
+            recording.reading.remove(&host);
         }
     }
 }

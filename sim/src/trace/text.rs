@@ -83,6 +83,44 @@ impl Display for Act {
                 write!(f, "{what} {from} -> {to}")
             }
             Self::Position { what, of, from, to } => write!(f, "{what} of {of} {from} -> {to}"),
+            Self::SlotMinimum { from, to, held_by } => {
+                write!(f, "slot minimum {from} -> {to}")?;
+                match &held_by[..] {
+                    [] if !to.is_valid() => f.write_str(", no slot requires WAL"),
+                    [] => f.write_str(", no slot is at this position"),
+                    slots => write!(f, ", required by slot {}", slots.join(", ")),
+                }
+            }
+            Self::Slot {
+                slot,
+                field,
+                from,
+                to,
+            } => write!(f, "slot {slot}: {field} {from} -> {to}"),
+            Self::Horizon {
+                keep,
+                by,
+                redo,
+                slots,
+                wal_end,
+                computed,
+            } => {
+                let again = if *computed > 1 { " again" } else { "" };
+                write!(f, "KeepLogSeg{again}: keep WAL from {keep} because of {by}")?;
+                write!(
+                    f,
+                    " (redo point {redo}, slot minimum {slots}, end of WAL {wal_end})"
+                )
+            }
+            Self::Flag { flag, of, set } => {
+                f.write_str(if *set { "set " } else { "clear " })?;
+                f.write_str(flag)?;
+                match of.as_str() {
+                    "" => Ok(()),
+                    of => write!(f, " of {of}"),
+                }
+            }
+            Self::Record { start } => write!(f, "cannot read the record at {start}"),
             Self::Transaction { xid, status } => write!(f, "transaction {xid} is {status}"),
             Self::Run { place, woken_by } if woken_by.is_empty() => write!(f, "run {place}"),
             Self::Run { place, woken_by } => {

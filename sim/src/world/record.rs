@@ -10,7 +10,9 @@ use crate::trace::{Act, Before, ProcessName, Spot, TraceEvent};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use walsim_core::base::{ConnId, Now, OpId, Pid, Planted, Settings};
-use walsim_core::call::{DiskDone, DiskError, DiskOp, Effect, Exit, NetEvent, NetOp};
+use walsim_core::call::{
+    DiskDone, DiskError, DiskOp, Effect, Exit, LogEvent, Message, NetEvent, NetOp,
+};
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
@@ -178,6 +180,7 @@ impl World {
         let spot = self.spot(Some(host), Some((pid, role)));
         match effect {
             Effect::Log(event) => {
+                self.record_end_of_wal(host, spot, event);
                 let (severity, text) = (event.severity.to_string(), event.message.to_string());
                 self.recorder.add(spot, || Act::Log { severity, text });
             }
@@ -187,6 +190,14 @@ impl World {
             }
             Effect::Net(conn, call) => self.record_call(host, spot, *conn, call),
             Effect::Disk(..) | Effect::Halt => {}
+        }
+    }
+
+    /// If the log line says why the startup process cannot read the next record, records which
+    /// record this is.
+    fn record_end_of_wal(&mut self, host: usize, spot: Spot, event: &LogEvent) {
+        if matches!(event.message, Message::WalEnd(_)) {
+            self.recorder.end_of_wal(host, spot);
         }
     }
 

@@ -8,6 +8,7 @@ mod shutdown;
 
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint};
 use crate::access::restartpoint::CreateRestartPoint;
+use crate::access::wal_release::WalHorizon;
 use crate::base::{PgVersion, TimestampTz};
 use crate::call::{Exit, LogEvent, Place, Poll, Severity, Signal, Wait, Yield};
 use crate::shmem::{CheckpointRequests, CondVarId, PmSignal};
@@ -49,6 +50,17 @@ impl Checkpointer {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The last result of `KeepLogSeg` in the current checkpoint or restartpoint.
+    #[must_use]
+    pub const fn horizon(&self) -> Option<WalHorizon> {
+        match &self.phase {
+            Phase::Checkpoint(checkpoint) => checkpoint.horizon(),
+            Phase::RestartPoint(restartpoint) => restartpoint.horizon(),
+            Phase::Shutdown(shutdown) => shutdown.horizon(),
+            Phase::Loop | Phase::Started(_) | Phase::Pause | Phase::Leave => None,
+        }
     }
 
     /// Runs until it would block.

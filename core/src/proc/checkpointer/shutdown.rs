@@ -3,6 +3,7 @@
 
 use crate::access::checkpoint::{CheckpointKind, CreateCheckPoint, LogStandbySnapshot};
 use crate::access::restartpoint::CreateRestartPoint;
+use crate::access::wal_release::WalHorizon;
 use crate::access::xlog_flush::XLogFlush;
 use crate::base::{Bug, Pid};
 use crate::call::{LogEvent, Message, Place, Poll, Signal, Wait, Yield};
@@ -35,6 +36,16 @@ enum Phase {
 }
 
 impl ShutdownXlog {
+    pub(super) const fn horizon(&self) -> Option<WalHorizon> {
+        match &self.phase {
+            Phase::Checkpoint(checkpoint) => checkpoint.horizon(),
+            Phase::RestartPoint(restartpoint) => restartpoint.horizon(),
+            Phase::Start | Phase::WaitStopping | Phase::Snapshot(_) | Phase::FlushSnapshot(_) => {
+                None
+            }
+        }
+    }
+
     /// # Errors
     /// A step failed, or WAL was written during the checkpoint.
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {

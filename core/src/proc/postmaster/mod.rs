@@ -145,6 +145,12 @@ impl Postmaster {
         }
     }
 
+    /// `WalReceiverRequested`
+    #[must_use]
+    pub const fn walreceiver_requested(&self) -> bool {
+        self.walreceiver_requested
+    }
+
     /// Its state.
     #[must_use]
     pub const fn state(&self) -> PmState {

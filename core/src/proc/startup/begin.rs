@@ -49,6 +49,23 @@ impl Begin {
         }
     }
 
+    /// The position at which the next record is expected. Invalid before WAL is read.
+    pub(super) const fn reading(&self) -> Lsn {
+        match &self.phase {
+            Phase::Start
+            | Phase::RemoveTemp(_)
+            | Phase::Sync(_)
+            | Phase::LookForSignal
+            | Phase::SignalOpened
+            | Phase::SignalSynced(_) => Lsn::INVALID,
+            Phase::Checkpoint(reader) => reader.position(),
+            Phase::Redo(recovery)
+            | Phase::Slots(recovery, _)
+            | Phase::Control(recovery, _)
+            | Phase::Done(recovery) => recovery.reader.position(),
+        }
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<Recovery, LogEvent>> {
         let why = Place::StartupXLOG;
         loop {

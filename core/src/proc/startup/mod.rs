@@ -75,6 +75,17 @@ impl Startup {
         }
     }
 
+    /// The position at which the next record is expected. Invalid if the process reads no WAL.
+    #[must_use]
+    pub const fn reading(&self) -> Lsn {
+        match &self.phase {
+            Phase::Start => Lsn::INVALID,
+            Phase::Begin(begin) => begin.reading(),
+            Phase::Serve(serve) => serve.reading(),
+            Phase::Replay(recovery, _) | Phase::Finish(recovery, _) => recovery.reader.position(),
+        }
+    }
+
     /// Runs until it would block.
     pub fn step(&mut self, cx: &mut Cx<'_>) -> Yield {
         loop {

@@ -3,6 +3,7 @@
 
 use super::begin::{checkpoint_found, look_for_checkpoint, say_how_it_ended};
 use crate::access::recovery::RecoveryReader;
+use crate::base::Lsn;
 use crate::call::{LogEvent, Message, Poll, SqlState};
 use crate::ready_ok;
 use crate::shmem::RecoveryState;
@@ -27,6 +28,10 @@ impl Serve {
         }
         let reader = look_for_checkpoint(cx, false);
         Ok(Self { reader })
+    }
+
+    pub(super) const fn reading(&self) -> Lsn {
+        self.reader.position()
     }
 
     /// # Errors
