@@ -199,8 +199,8 @@ impl Choices {
         value
     }
 
-    /// True with probability `num / den`. False causes no disturbance. A pin of 0 means false, and
-    /// 1 means true.
+    /// True with probability `num / den`. The option false causes no disturbance. A pin of 0 means
+    /// false, and 1 means true.
     #[must_use]
     pub fn ratio(&self, key: Key, num: u64, den: u64) -> bool {
         let value = match self.pinned(key) {

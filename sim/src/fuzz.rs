@@ -204,8 +204,8 @@ impl Campaign {
         self.status = self.status.max(ran.status());
     }
 
-    /// The mandatory rare states (marks) that the campaign did not reach. Empty if settings are
-    /// overridden, or if the rates of the profile are unknown.
+    /// The mandatory rare states (marks) that the campaign did not reach. The list is empty if
+    /// settings are overridden, or if the rates of the profile are unknown.
     #[must_use]
     pub fn missed(&self, profile: Profile) -> Vec<Mark> {
         match profile {
@@ -215,8 +215,9 @@ impl Campaign {
     }
 
     /// The excuses (legal reasons why a standby cannot catch up) that more seeds used than the
-    /// profile allows. Empty if settings are overridden, because a setting can change the rates.
-    /// For example, version 15 never refuses an invalidated slot, and version 18 always does.
+    /// profile allows. The list is empty if settings are overridden, because a setting can change
+    /// the rates. For example, version 15 never refuses an invalidated slot, and version 18 always
+    /// does.
     #[must_use]
     pub fn excessive(&self, profile: Profile) -> Vec<Excuse> {
         match self.overridden {

@@ -1,6 +1,6 @@
-//! Connection strings. Follows conninfo_parse and conninfo_uri_parse of fe-connect.c. A keyword
-//! that requires more than a plain connection is refused. A keyword that only controls encryption
-//! is ignored.
+//! Connection strings. This module follows conninfo_parse and conninfo_uri_parse of fe-connect.c. A
+//! keyword that requires more than a plain connection is refused. A keyword that only controls
+//! encryption is ignored.
 
 use super::{defaults, passfile};
 use std::collections::BTreeMap;

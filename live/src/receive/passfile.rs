@@ -1,4 +1,4 @@
-//! Password files. Mirrors passwordFromFile of fe-connect.c.
+//! Password files. This module mirrors passwordFromFile of fe-connect.c.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! postmaster.pid ensures that one server at a time uses a directory. Follows CreateLockFile,
-//! AddToDataDirLockFile and UnlinkLockFiles.
+//! postmaster.pid ensures that one server at a time uses a directory. This module follows
+//! CreateLockFile, AddToDataDirLockFile and UnlinkLockFiles.
 
 use super::Refusal;
 use rustix::io::Errno;

@@ -80,7 +80,7 @@ pub(super) fn run(command: &Command) -> Outcome {
     }
 }
 
-/// The versions that have the bug, in parentheses. Empty if all versions have the bug.
+/// The versions that have the bug, in parentheses. This is empty if all versions have the bug.
 fn versions(bug: Bug) -> String {
     let versions = versions_of(bug);
     if PgVersion::ALL

@@ -119,7 +119,7 @@ fn recorded(plan: &Plan, planted: Planted, until: Option<u64>, filter: &Filter) 
     events
 }
 
-/// The numbers of the events that led to the violation. Empty if nothing was violated.
+/// The numbers of the events that led to the violation. The list is empty if nothing was violated.
 fn story_events(plan: &Plan, planted: Planted) -> BTreeSet<u64> {
     let told = pool::simulate(|| {
         let outcome = run_plan(plan, planted, false);

@@ -514,8 +514,8 @@ fn wrapped(list: &str) -> String {
     text
 }
 
-/// A rate in whole numbers, in parentheses. Empty if the CPU time is too short for a meaningful
-/// rate.
+/// A rate in whole numbers, in parentheses. This is empty if the CPU time is too short for a
+/// meaningful rate.
 fn rate(count: u64, time: Duration, unit: &str) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if time < json::SHORT {

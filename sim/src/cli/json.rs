@@ -24,7 +24,7 @@ pub(super) fn text(value: &impl Serialize) -> String {
 /// second, so the rate for a shorter time would be meaningless.
 pub(super) const SHORT: Duration = Duration::from_millis(100);
 
-/// `a / b`, rounded. Null if `b` is shorter than [`SHORT`].
+/// `a / b`, rounded. This is null if `b` is shorter than [`SHORT`].
 #[expect(clippy::float_arithmetic, reason = "rates are only displayed")]
 pub(super) fn rate(count: u64, per: Duration) -> Option<f64> {
     (per >= SHORT).then(|| rounded(as_float(count) / per.as_secs_f64()))
@@ -73,7 +73,7 @@ pub(super) struct Failure {
 pub(super) struct Found {
     /// Empty if the failure does not belong to a node.
     pub(super) node: String,
-    /// The process whose step violated the invariant. Null if no process ran.
+    /// The process whose step violated the invariant. This is null if no process ran.
     pub(super) process: Option<String>,
     pub(super) at_s: f64,
     pub(super) message: String,

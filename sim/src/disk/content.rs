@@ -87,7 +87,7 @@ impl Content {
         self.len == 0
     }
 
-    /// Up to `len` bytes. Fewer if the file ends before.
+    /// Up to `len` bytes, or fewer if the file ends before.
     #[must_use]
     pub fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         let len = len.min(self.len.saturating_sub(offset));

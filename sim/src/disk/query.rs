@@ -108,7 +108,7 @@ impl Disk {
         }
     }
 
-    /// The names in a directory, sorted. Empty if the directory does not exist.
+    /// The names in a directory, sorted. The list is empty if the directory does not exist.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {
         match self.tree.dir(path) {

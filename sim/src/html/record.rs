@@ -32,7 +32,7 @@ pub(super) struct Record {
     /// The number of events at the level `events`.
     pub(super) total: u64,
     /// Maps the sending of a message to its receipt, and the issue of an fsync to its completion.
-    /// Also contains the reverse.
+    /// Also maps each receipt to its sending, and each completion to its issue.
     pub(super) pairs: BTreeMap<u64, u64>,
     /// All processes, by node and id.
     pub(super) lives: BTreeMap<(String, Pid), Life>,

@@ -226,7 +226,8 @@ fn unseen(about: &About, what: &str) -> ! {
     )
 }
 
-/// Lets the world clone, compare and hash a check. Implemented for every `Clone + Eq + Hash` type.
+/// Lets the world clone, compare and hash a check. This trait is implemented for every `Clone + Eq
+/// + Hash` type.
 pub trait Memory {
     /// A copy, for a clone of the world.
     fn box_clone(&self) -> Box<dyn Check>;

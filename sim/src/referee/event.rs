@@ -386,7 +386,8 @@ pub enum ClientAct<'a> {
     Statement(&'a Statement),
     /// [`ClientKind::Answer`]
     Answer(&'a Statement, &'a Answer),
-    /// [`ClientKind::Commit`]. True if `synchronous_commit` is on and no warning arrived.
+    /// [`ClientKind::Commit`]. The value is true if `synchronous_commit` is on and no warning
+    /// arrived.
     Commit(bool),
     /// [`ClientKind::RowMissing`]
     RowMissing(&'a Row),

@@ -42,7 +42,7 @@ pub struct Story {
     /// a process.
     pub absent: Vec<Absence>,
     /// What the processes wait for at the end of the run, on the nodes that the verdict is about.
-    /// Empty if this does not matter to the verdict.
+    /// The list is empty if this does not matter to the verdict.
     pub waits: Vec<Waiting>,
     /// How many events have to do with the violation and are not in the story.
     pub left_out: u64,

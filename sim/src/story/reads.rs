@@ -82,7 +82,7 @@ impl Reads {
     }
 
     /// The last pages that startup processes read, and the history of the files that contain the
-    /// pages. Empty if the violation is not about recovery.
+    /// pages. The list is empty if the violation is not about recovery.
     pub(super) fn tell(self, subjects: &Subjects) -> (Vec<Line>, Vec<Absence>) {
         if !subjects.hangs && subjects.code != "RECOVER" {
             return (Vec::new(), Vec::new());

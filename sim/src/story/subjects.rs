@@ -15,7 +15,7 @@ pub struct Subjects {
     pub code: String,
     /// The node of the violation, and the nodes that facts name.
     pub nodes: BTreeSet<String>,
-    /// The node of the violation. Empty if the violation is not about one node.
+    /// The node of the violation. This is empty if the violation is not about one node.
     pub node: String,
     /// The process whose step violated the invariant, and the processes that facts name.
     pub processes: BTreeSet<Pid>,

@@ -25,7 +25,7 @@ pub struct Waiting {
     /// The time since which the process has done nothing but wait for these conditions.
     #[serde(rename = "since_us", serialize_with = "super::microseconds")]
     pub since: Mono,
-    /// The process or node that must act first. Empty if only time has to pass.
+    /// The process or node that must act first. This is empty if only time has to pass.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub until_acts: String,
 }

@@ -28,9 +28,11 @@ pub struct Difference {
     pub step: u64,
     /// The last equal events before this step.
     pub before: Vec<String>,
-    /// The events of the first trace, from the difference on. Empty if the first trace has ended.
+    /// The events of the first trace, from the difference on. The list is empty if the first trace
+    /// has ended.
     pub one: Vec<String>,
-    /// The events of the second trace, from the difference on. Empty if the second trace has ended.
+    /// The events of the second trace, from the difference on. The list is empty if the second
+    /// trace has ended.
     pub other: Vec<String>,
 }
 

@@ -151,7 +151,7 @@ pub enum Act {
     },
     /// A connection was opened, accepted, refused, closed or reset.
     Connection {
-        /// The other end of the connection. Empty if it is not known.
+        /// The other end of the connection. This is empty if it is not known.
         peer: String,
         /// What happened to the connection.
         what: &'static str,
@@ -265,7 +265,7 @@ pub enum Act {
         /// The C function.
         #[serde(rename = "at", serialize_with = "shown")]
         place: Place,
-        /// The reasons why the process woke. Empty if it did not wait.
+        /// The reasons why the process woke. The list is empty if it did not wait.
         woken_by: Vec<String>,
     },
     /// The latch of a process was set.

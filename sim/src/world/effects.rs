@@ -266,7 +266,8 @@ impl World {
         }
     }
 
-    /// The event that an effect causes. Computed only if an entry of the plan waits for an event.
+    /// The event that an effect causes. The event is computed only if an entry of the plan waits
+    /// for an event.
     fn event_of(
         &self,
         host: usize,

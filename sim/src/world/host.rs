@@ -45,8 +45,8 @@ pub(super) struct Host {
     pub(super) conns: BTreeMap<ConnId, Pid>,
     paces: BTreeMap<Pid, Pace>,
     pub(super) turn: Option<Turn>,
-    /// The processes that can run. Recomputed by each [`Self::reschedule`], and kept only to reuse
-    /// the memory.
+    /// The processes that can run. Each [`Self::reschedule`] computes this set again. The set is
+    /// kept only to reuse the memory.
     runnable: RunSet,
     /// A power loss or crash that will take effect between two effects of the next step.
     pub(super) doomed: Option<super::death::Doom>,

@@ -35,8 +35,8 @@ pub(super) enum Act {
     Sleep(u64),
     /// A statement was answered.
     Answered(Statement, Answer),
-    /// A commit was acknowledged. True if the commit was synchronous and the server sent no
-    /// warning.
+    /// A commit was acknowledged. The value is true if the commit was synchronous and the server
+    /// sent no warning.
     Acked(bool),
     /// A statement about slots succeeded.
     SlotDone(SlotStatement),

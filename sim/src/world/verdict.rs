@@ -25,7 +25,7 @@ pub enum Verdict {
         label: String,
         /// The panic message.
         message: String,
-        /// The node that was making a step. Empty if no node was making one.
+        /// The node that was making a step. This is empty if no node was making one.
         node: String,
         /// The time.
         at: Mono,

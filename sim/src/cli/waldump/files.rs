@@ -1,5 +1,5 @@
-//! Finds the directory and the segment files to read. Follows the second half of pg_waldump's
-//! main().
+//! Finds the directory and the segment files to read. This module follows the second half of
+//! pg_waldump's main().
 
 use super::fullpages;
 use super::options::Options;

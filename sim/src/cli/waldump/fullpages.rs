@@ -1,5 +1,5 @@
-//! Saves full-page images to files. Mirrors create_fullpage_directory and XLogRecordSaveFPWs of
-//! pg_waldump.
+//! Saves full-page images to files. This module mirrors create_fullpage_directory and
+//! XLogRecordSaveFPWs of pg_waldump.
 
 use super::files::PAGE;
 use super::stop::{Stop, reason};

@@ -1,4 +1,4 @@
-//! Prints one record as text. Mirrors XLogDumpDisplayRecord and XLogRecGetBlockRefInfo.
+//! Prints one record as text. This module mirrors XLogDumpDisplayRecord and XLogRecGetBlockRefInfo.
 
 use walsim_core::base::PgVersion;
 use walsim_core::wire::describe::{Text, fork_name};

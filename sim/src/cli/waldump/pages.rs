@@ -1,4 +1,4 @@
-//! Reads pages of segments. Follows WALDumpReadPage, WALDumpOpenSegment and WALRead.
+//! Reads pages of segments. This module follows WALDumpReadPage, WALDumpOpenSegment and WALRead.
 //!
 //! One read covers several pages. If a read fails, the message names a single page, because
 //! pg_waldump reads single pages.

@@ -1,4 +1,4 @@
-//! Statistics of records. Mirrors xlogstats.c and XLogDumpDisplayStats.
+//! Statistics of records. This module mirrors xlogstats.c and XLogDumpDisplayStats.
 
 use super::line::{rmgr_name, type_name};
 use super::options::Stats;
@@ -22,7 +22,7 @@ pub(super) struct Table {
     counts: Vec<[Count; 16]>,
     /// The start of the first record.
     start: Lsn,
-    /// The end of the last record. Invalid if no record was counted.
+    /// The end of the last record. This is invalid if no record was counted.
     end: Lsn,
 }
 

@@ -67,7 +67,8 @@ pub struct Window {
     pub slots: Saved,
     /// The values of the settings that retain most WAL.
     pub limits: Limits,
-    /// The lowest end of WAL that a standby had during the checkpoint. Not used on a primary.
+    /// The lowest end of WAL that a standby had during the checkpoint. This is not used on a
+    /// primary.
     pub end: Lsn,
     /// The files in `pg_wal` that the server failed to remove, according to its log.
     pub stuck: Vec<String>,

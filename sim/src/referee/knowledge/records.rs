@@ -16,7 +16,7 @@ pub struct Logged {
     pub start: Lsn,
     /// The end of the record. Redo sets the LSN of the changed pages to this position.
     pub end: Lsn,
-    /// The start of the previous complete record. Invalid for the first record.
+    /// The start of the previous complete record. This is invalid for the first record.
     pub before: Lsn,
     /// The back link of the record (`xl_prev`).
     pub prev: Lsn,

@@ -29,7 +29,7 @@ pub struct Received {
 pub struct Sent {
     /// The walsender.
     pub pid: Pid,
-    /// The sent position before the step. Invalid if the walsender has sent nothing before.
+    /// The sent position before the step. This is invalid if the walsender has sent nothing before.
     pub from: Lsn,
     /// The sent position after the step.
     pub to: Lsn,

@@ -32,7 +32,7 @@ pub(crate) struct Node {
 /// The flush position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flushed {
-    /// The old position. Invalid when the server has just started.
+    /// The old position. This is invalid when the server has just started.
     pub from: Lsn,
     /// The new position.
     pub to: Lsn,
@@ -45,7 +45,7 @@ pub struct Flushed {
 /// The replay position of a node has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replayed {
-    /// The old position. Invalid when the server has just started.
+    /// The old position. This is invalid when the server has just started.
     pub from: Lsn,
     /// The new position.
     pub to: Lsn,
