@@ -65,7 +65,7 @@ const VERSIONS: &[(Bug, Versions)] = &[
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Versions {
     first: PgVersion,
-    /// `None` if the newest version is included.
+    /// This is `None` if the newest version is included.
     last: Option<PgVersion>,
 }
 
@@ -135,7 +135,7 @@ pub fn versions_of(bug: Bug) -> Versions {
     limited.map_or(Versions::ALL, |(_, versions)| *versions)
 }
 
-/// The name of the check that will find this bug. `None` if the check already exists.
+/// The name of the check that will find this bug. Returns `None` if the check already exists.
 #[must_use]
 pub fn awaited_check(bug: Bug) -> Option<&'static str> {
     let waits = AWAITING.iter().find(|(waiting, _)| *waiting == bug);
@@ -399,7 +399,7 @@ pub struct Found {
 /// The result of a hunt for a bug.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Hunted {
-    /// The first seed that shows the bug. `None` if no seed did.
+    /// The first seed that shows the bug. This is `None` if no seed did.
     pub found: Option<Found>,
     /// Number of seeds run.
     pub seeds: u64,

@@ -119,7 +119,7 @@ fn answers_equal_those_of_postgresql() {
     real.stop(Stop::Fast);
 }
 
-/// Both answers, from the first message that differs. `None` if the answers are equal.
+/// Both answers, from the first message that differs. Returns `None` if the answers are equal.
 fn difference(conversation: &Conversation, real: u16, ours: u16) -> Option<String> {
     let [theirs, ours] = [real, ours].map(|port| mask::masked(&play(conversation, port)));
     let at = (0..theirs.len().max(ours.len())).find(|n| theirs.get(*n) != ours.get(*n))?;

@@ -37,7 +37,8 @@ impl Sample {
         samples.collect()
     }
 
-    /// The record type and description for these bytes. `None` if the bytes are not a valid record.
+    /// The record type and description for these bytes. Returns `None` if the bytes are not a valid
+    /// record.
     fn describe(&self, bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
         let parts = RecordParts::decode(bytes, [self.lsn; 3], 8192).ok()?;
         let mut text = Text::default();

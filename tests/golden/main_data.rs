@@ -8,8 +8,8 @@ use walsim_core::wire::standby_records::StandbyRecord;
 use walsim_core::wire::xact_records::XactEnd;
 use walsim_core::wire::xlog_records::XlogRecord;
 
-/// The main data of a record, encoded again by our codec. `None` if there is no codec for the
-/// record. Padding is copied from the original, because PostgreSQL does not initialize it.
+/// The main data of a record, encoded again by our codec. Returns `None` if there is no codec for
+/// the record. Padding is copied from the original, because PostgreSQL does not initialize it.
 pub(crate) fn main_data_again(
     version: PgVersion,
     record: &Record,

@@ -86,8 +86,8 @@ fn a_second_client_is_served_during_a_flood() {
     }
 }
 
-/// How many messages of the flood the server answered before it answered the second client. `None`
-/// if messages of this kind have no answer.
+/// How many messages of the flood the server answered before it answered the second client. Returns
+/// `None` if messages of this kind have no answer.
 fn second_answer(name: &str, version: &str, replication: &str, flood: &[u8]) -> Option<usize> {
     let folder = Folder::new(name);
     let data = folder.path().join("data");

@@ -24,7 +24,7 @@ const TRIES: u32 = 100;
 pub(super) struct LockFile {
     path: PathBuf,
     file: File,
-    /// The offset of the status line. `None` until the lines before it are written.
+    /// The offset of the status line. This is `None` until the lines before it are written.
     status_at: Option<u64>,
 }
 

@@ -104,7 +104,7 @@ fn shutdown_checkpoint(
 struct Leaving<'a> {
     /// The end of the WAL that the walsender has sent.
     sent: Lsn,
-    /// The end of the shutdown checkpoint record. `None` on a standby.
+    /// The end of the shutdown checkpoint record. This is `None` on a standby.
     checkpoint: Option<Lsn>,
     peer: &'a str,
     /// The end of the WAL that is durable on the peer's disk.

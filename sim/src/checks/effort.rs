@@ -146,8 +146,8 @@ impl Ends {
         u64::from(intervals.min().unwrap_or_default()) * 1000
     }
 
-    /// The time from the first to the last recorded end of a walreceiver, by both clocks. `None` if
-    /// the number of ends is legal.
+    /// The time from the first to the last recorded end of a walreceiver, by both clocks. Returns
+    /// `None` if the number of ends is legal.
     fn span(&self) -> Option<(u64, i64)> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let enough = self.ends.len() > LEGAL;

@@ -97,8 +97,8 @@ impl Check for Prompt {
     }
 }
 
-/// The process that writes and flushes WAL. `None` if this process writes WAL only to get a free
-/// WAL buffer for its record. Such a process wakes no walsender.
+/// The process that writes and flushes WAL. Returns `None` if this process writes WAL only to get a
+/// free WAL buffer for its record. Such a process wakes no walsender.
 fn flusher(shmem: &Shmem) -> Option<Pid> {
     let mut procs = shmem.procs.iter().map(|proc| proc.pid);
     let writer = procs.find(|pid| shmem.locks.holds(*pid, LockId::WalWrite))?;

@@ -87,7 +87,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// `None` if the run passed.
+    /// Returns `None` if the run passed.
     pub(super) fn of(verdict: &Verdict, told: Story) -> Option<Self> {
         let (story, absent, waits) = (told.lines, told.absent, told.waits);
         let seconds_at = |at: Mono| seconds(Duration::from_micros(at.0));

@@ -129,8 +129,8 @@ impl Args {
     }
 }
 
-/// The expectation in the plan file. `None` if the options change the run, because the expectation
-/// is then not valid.
+/// The expectation in the plan file. Returns `None` if the options change the run, because the
+/// expectation is then not valid.
 fn expectation(args: &Args) -> Result<Option<Expect>, Refusal> {
     let path = Path::new(&args.what);
     let own = args.bug.is_none() && args.until.is_none() && args.sets.is_empty();
@@ -188,7 +188,7 @@ fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
 
 /// A run that went to its end or was stopped by `--until`.
 struct Played {
-    /// `None` if the run was stopped before its end.
+    /// This is `None` if the run was stopped before its end.
     verdict: Option<Verdict>,
     outcome: Option<walsim::world::Outcome>,
     steps: u64,

@@ -88,7 +88,7 @@ fn lsn_value(text: &str) -> Result<Range<Lsn>, String> {
 }
 
 impl TraceArgs {
-    /// The printer of events. `None` if `--trace` was not given.
+    /// The printer of events. Returns `None` if `--trace` was not given.
     pub(super) fn printer(&self, format: Format) -> Option<Printer> {
         let filter = self.filters.filter(self.trace?);
         let out = BufWriter::new(io::stdout());

@@ -88,7 +88,7 @@ fn rows(what: &str, planted: Planted) -> Result<Rows, Refusal> {
     Ok(Box::new(lines.filter_map(|line| Row::of_line(&line))))
 }
 
-/// The first line of a file. `None` if the file does not exist.
+/// The first line of a file. Returns `None` if the file does not exist.
 fn first_line(path: &Path) -> Result<Option<String>, Refusal> {
     if !path.is_file() {
         return Ok(None);
@@ -112,8 +112,8 @@ impl Row {
         Self { value }
     }
 
-    /// A line of a trace. `None` for the result of the run, which is the last line. A line that is
-    /// not JSON is compared as a text.
+    /// A line of a trace. Returns `None` for the result of the run, which is the last line. A line
+    /// that is not JSON is compared as a text.
     fn of_line(line: &str) -> Option<Self> {
         let value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.into()));
         let is_result =

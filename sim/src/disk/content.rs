@@ -180,7 +180,8 @@ impl Content {
     }
 }
 
-/// The length of the common prefix of two slices of equal length. `None` if the slices are equal.
+/// The length of the common prefix of two slices of equal length. Returns `None` if the slices are
+/// equal.
 fn same_prefix(a: &[u8], b: &[u8]) -> Option<usize> {
     const STRIDE: usize = 64;
     let mut stride = a.chunks(STRIDE).zip(b.chunks(STRIDE));

@@ -28,7 +28,8 @@ pub(super) struct Inode {
     pub(super) pins: u32,
     /// The file has no name in the page cache.
     pub(super) unlinked: bool,
-    /// The rename that gave the file its name. `None` if the file was created with this name.
+    /// The rename that gave the file its name. This is `None` if the file was created with this
+    /// name.
     pub(super) renamed: Option<Renamed>,
 }
 

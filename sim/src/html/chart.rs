@@ -123,7 +123,7 @@ pub(super) fn draw(page: &Page<'_>, record: &Record) -> Option<Chart> {
     })
 }
 
-/// The class of a line in the chart. `None` if the chart does not show the position.
+/// The class of a line in the chart. Returns `None` if the chart does not show the position.
 fn class(what: &str) -> Option<&'static str> {
     Some(match what {
         "insert" => "insert",

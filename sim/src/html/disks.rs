@@ -22,7 +22,7 @@ const FILES: usize = 24;
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) title: String,
-    /// The event of the power loss. `None` for the end of the run.
+    /// The event of the power loss. This is `None` for the end of the run.
     pub(super) event: Option<u64>,
     /// Whether the files of this disk are shown when the page is opened.
     pub(super) open: bool,

@@ -93,7 +93,7 @@ impl Lanes {
         lanes
     }
 
-    /// The column of an event. `None` for an event of the world.
+    /// The column of an event. Returns `None` for an event of the world.
     pub(super) fn place(&self, node: &str, pid: Option<Pid>) -> Option<i64> {
         let key = (node.to_owned(), pid);
         let whole = || self.places.get(&(node.to_owned(), None));

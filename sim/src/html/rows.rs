@@ -77,8 +77,8 @@ fn row<'a>(page: &Page<'_>, event: &'a TraceEvent) -> Row<'a> {
     }
 }
 
-/// The event at the other end of a message, or the completion of an fsync. `None` if the report
-/// does not contain this event.
+/// The event at the other end of a message, or the completion of an fsync. Returns `None` if the
+/// report does not contain this event.
 fn partner(record: &Record, number: u64) -> Option<u64> {
     let other = record.pairs.get(&number)?;
     record.events.contains_key(other).then_some(*other)

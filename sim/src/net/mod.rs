@@ -292,7 +292,7 @@ impl Net {
         self.hosts[usize::from(host)].listening = port;
     }
 
-    /// The machine at the other end of a connection. `None` unless both ends are open.
+    /// The machine at the other end of a connection. Returns `None` unless both ends are open.
     #[must_use]
     pub fn peer(&self, host: HostId, id: ConnId) -> Option<(HostId, ConnId)> {
         let (number, side) = self.end(host, id)?;

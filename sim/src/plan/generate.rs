@@ -50,8 +50,8 @@ impl Profile {
 /// Parts of a plan that are fixed instead of drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fixed {
-    /// `true` for PostgreSQL's usual page and segment sizes, `false` for small sizes that are
-    /// drawn.
+    /// This is `true` for PostgreSQL's usual page and segment sizes, and `false` for small sizes
+    /// that are drawn.
     pub stock: Option<bool>,
     /// The version of all servers.
     pub version: Option<PgVersion>,

@@ -67,7 +67,7 @@ pub struct Step<'a> {
     pub view: NodeView<'a>,
     /// The node's disk after the effects of the step.
     pub disk: &'a Disk,
-    /// The process that ran. `None` if the step only delivered data or a signal.
+    /// The process that ran. This is `None` if the step only delivered data or a signal.
     pub ran: Option<(Pid, Role)>,
     /// A fault currently delays a process of the node.
     pub held: bool,
@@ -149,11 +149,11 @@ impl FileClass {
 pub struct DiskEvent<'a> {
     /// The place and time.
     pub site: Site<'a>,
-    /// The node. `None` while its server does not run.
+    /// The node. This is `None` while its server does not run.
     pub view: Option<NodeView<'a>>,
     /// The disk.
     pub disk: &'a Disk,
-    /// The process that issued the operation. `None` for an fsync that has completed.
+    /// The process that issued the operation. This is `None` for an fsync that has completed.
     pub pid: Option<Pid>,
     /// The file.
     pub path: &'a FilePath,
@@ -259,7 +259,7 @@ pub enum ServerKind {
 pub struct ServerEvent<'a> {
     /// The place and time.
     pub site: Site<'a>,
-    /// The node. `None` while the server is not running.
+    /// The node. This is `None` while the server is not running.
     pub view: Option<NodeView<'a>>,
     /// The disk of the node.
     pub disk: &'a Disk,
@@ -298,8 +298,8 @@ pub enum ServerAct<'a> {
     Exited {
         /// The process.
         pid: Pid,
-        /// The role of the process. `None` if the process did not run in this step and is not the
-        /// postmaster.
+        /// The role of the process. This is `None` if the process did not run in this step and is
+        /// not the postmaster.
         role: Option<Role>,
         /// How the process exited.
         exit: &'a Exit,
@@ -367,7 +367,7 @@ pub enum ClientKind {
 pub struct ClientEvent<'a> {
     /// The node to which the session is connected, and the time.
     pub site: Site<'a>,
-    /// The node. `None` while its server does not run.
+    /// The node. This is `None` while its server does not run.
     pub view: Option<NodeView<'a>>,
     /// The disk of that node.
     pub disk: &'a Disk,
@@ -461,7 +461,8 @@ pub struct WireMessage<'a> {
     pub conn: ConnId,
     /// The process that owns the connection.
     pub pid: Pid,
-    /// The other end of the connection. `None` if the connection is closed or leads to a client.
+    /// The other end of the connection. This is `None` if the connection is closed or leads to a
+    /// client.
     pub peer: Option<Peer<'a>>,
     /// The type byte.
     pub tag: u8,

@@ -11,7 +11,7 @@ pub struct Violation {
     pub code: &'static str,
     /// The node.
     pub node: String,
-    /// The process whose step violated the invariant. `None` if no step of a process did.
+    /// The process whose step violated the invariant. This is `None` if no step of a process did.
     pub process: Option<ProcessName>,
     /// The time.
     pub at: Mono,

@@ -30,7 +30,7 @@ use std::ops::Range;
 /// The predicate's answer for a candidate that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failed {
-    /// The time of the failure in microseconds. `None` if it is unknown.
+    /// The time of the failure in microseconds. This is `None` if it is unknown.
     pub at_us: Option<u64>,
     /// The trace hash. If the hashes of two plans are equal, their runs took the same steps.
     pub hash: u64,

@@ -53,8 +53,8 @@ pub struct Predicate {
 const MOST_STEPS: u64 = 3_000_000;
 
 impl Predicate {
-    /// The predicate for a failing plan, and the outcome of the plan's run. `None` if the plan does
-    /// not fail.
+    /// The predicate for a failing plan, and the outcome of the plan's run. Returns `None` if the
+    /// plan does not fail.
     #[must_use]
     pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
         let outcome = run(plan, planted, false);

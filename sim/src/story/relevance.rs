@@ -8,7 +8,7 @@ use walsim_core::call::Place;
 use walsim_core::shmem::Role;
 use walsim_core::wal::names::parse_segment_name;
 
-/// The relevance of an event, and its score. `None` if the event is not worth telling.
+/// The relevance of an event, and its score. Returns `None` if the event is not worth telling.
 pub(super) fn judge(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)> {
     let (relevance, score) = judge_act(event, subjects)?;
     let score = match relevance {
@@ -195,8 +195,8 @@ fn client(text: &str, subjects: &Subjects) -> Option<(Relevance, u32)> {
     None
 }
 
-/// The score of a failed operation. `None` if only a file does not exist, because this is mostly
-/// expected.
+/// The score of a failed operation. Returns `None` if only a file does not exist, because this is
+/// mostly expected.
 fn failed(act: &DiskAct, result: &str, subjects: &Subjects) -> Option<u32> {
     let expected = result.starts_with("No such file") && act.op != "fsync";
     if expected {

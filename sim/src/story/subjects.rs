@@ -44,7 +44,7 @@ pub struct Subjects {
 }
 
 impl Subjects {
-    /// What a verdict is about. `None` for a run that passed.
+    /// What a verdict is about. Returns `None` for a run that passed.
     #[must_use]
     pub fn of(plan: &Plan, verdict: &Verdict) -> Option<Self> {
         let settings = &plan.nodes.first()?.settings;

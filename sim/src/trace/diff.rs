@@ -37,7 +37,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Compares two traces. `None` if they are equal.
+    /// Compares two traces. Returns `None` if they are equal.
     pub fn first<R: Compared>(
         mut one: impl Iterator<Item = R>,
         mut other: impl Iterator<Item = R>,

@@ -61,7 +61,7 @@ pub(super) struct Operation {
 pub(crate) struct Spot {
     pub(crate) step: u64,
     pub(crate) at: Mono,
-    /// The index of the machine. `None` for an event of the world.
+    /// The index of the machine. This is `None` for an event of the world.
     pub(crate) host: Option<usize>,
     pub(crate) process: Option<ProcessName>,
 }

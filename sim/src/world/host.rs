@@ -24,8 +24,8 @@ pub(super) struct Turn {
     pub(super) at: Mono,
     /// Orders processes that can run at the same time.
     tie: u64,
-    /// The process that makes the next step. `None` if a sleeping process will wake. The host
-    /// determines at that time which process wakes.
+    /// The process that makes the next step. This is `None` if a sleeping process will wake. The
+    /// host determines at that time which process wakes.
     pub(super) pid: Option<Pid>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Host {
     pub(super) stalls: Vec<super::faults::Stall>,
     /// The end of the current stall.
     held: Mono,
-    /// The time at which the server will be started again. `None` if no start is scheduled.
+    /// The time at which the server will be started again. This is `None` if no start is scheduled.
     pub(super) boots_at: Option<Mono>,
     /// Whether the event `ready` has been reported since the last start of the server.
     pub(super) ready: bool,
@@ -108,7 +108,7 @@ impl Host {
         }
     }
 
-    /// The node with its disk, as the referee sees it. `None` if no server runs.
+    /// The node with its disk, as the referee sees it. Returns `None` if no server runs.
     pub(super) fn at_end(&self, now: Mono) -> Option<NodeAtEnd<'_>> {
         Some(NodeAtEnd {
             site: self.site(now),

@@ -256,7 +256,7 @@ impl World {
         world
     }
 
-    /// The time of the next step. `None` if the run has ended.
+    /// The time of the next step. Returns `None` if the run has ended.
     #[must_use]
     pub fn next_at(&self) -> Option<Mono> {
         let turns = self.hosts.iter().filter_map(|host| Some(host.turn?.at));

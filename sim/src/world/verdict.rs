@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The code by which failures are grouped. `None` if the run passed.
+    /// The code by which failures are grouped. Returns `None` if the run passed.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {

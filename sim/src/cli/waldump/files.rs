@@ -25,11 +25,11 @@ pub(super) struct Range {
     pub(super) folder: PathBuf,
     pub(super) geometry: Geometry,
     pub(super) version: PgVersion,
-    /// The magic number of the first page. `None` if a known version uses this number.
+    /// The magic number of the first page. This is `None` if a known version uses this number.
     pub(super) unknown_magic: Option<u16>,
     pub(super) timeline: TimelineId,
     pub(super) start: Lsn,
-    /// The end position. `Lsn::INVALID` if the user gave none.
+    /// The end position. This is `Lsn::INVALID` if the user gave none.
     pub(super) end: Lsn,
     /// Segments for which the command line names a `.partial` file.
     pub(super) partial: Vec<SegmentNo>,

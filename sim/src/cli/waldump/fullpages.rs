@@ -75,7 +75,7 @@ pub(super) fn save(
     Ok(())
 }
 
-/// The page that an image contains (`RestoreBlockImage`). `None` if the block has no image.
+/// The page that an image contains (`RestoreBlockImage`). Returns `None` if the block has no image.
 fn restore(record: &RecordView<'_>, block: &BlockView<'_>) -> Result<Option<Vec<u8>>, Stop> {
     let Some(header) = block.header.image else {
         return Ok(None);

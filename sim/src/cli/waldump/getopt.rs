@@ -54,7 +54,7 @@ impl GetOpt {
         }
     }
 
-    /// The next option. `None` if only operands are left.
+    /// The next option. Returns `None` if only operands are left.
     ///
     /// # Errors
     /// The message that getopt would print after the program name.

@@ -24,7 +24,7 @@ pub(super) enum Stats {
 pub(super) struct Options {
     pub(super) details: bool,
     pub(super) start: Lsn,
-    /// The end position. `Lsn::INVALID` if the user gave none.
+    /// The end position. This is `Lsn::INVALID` if the user gave none.
     pub(super) end: Lsn,
     pub(super) follow: bool,
     pub(super) limit: i32,

@@ -27,7 +27,7 @@ pub(super) struct Pages {
     geometry: Geometry,
     version: PgVersion,
     timeline: TimelineId,
-    /// The end position. `Lsn::INVALID` if the user gave none.
+    /// The end position. This is `Lsn::INVALID` if the user gave none.
     end: Lsn,
     partial: Vec<SegmentNo>,
     follow: bool,

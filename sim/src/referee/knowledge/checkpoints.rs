@@ -48,7 +48,7 @@ struct Published {
 /// A completed checkpoint or restartpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckpointEnd {
-    /// The redo point of a restartpoint. `None` for a checkpoint.
+    /// The redo point of a restartpoint. This is `None` for a checkpoint.
     pub restartpoint: Option<Lsn>,
     /// The values that the checkpoint may have read.
     pub window: Window,

@@ -4,7 +4,7 @@ use crate::referee::fact::{Evidence, Value};
 use walsim_core::base::{Geometry, Lsn, PgVersion, SegmentNo, Settings};
 use walsim_core::shmem::{Shmem, Slot};
 
-/// The lowest position that slots require. `None` if they require no WAL.
+/// The lowest position that slots require. This is `None` if they require no WAL.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Least(pub Option<Lsn>);
 

@@ -146,7 +146,7 @@ impl Ledger {
         self.walked
     }
 
-    /// The first `len` bytes of the record at `start`, without page headers. `None` if the
+    /// The first `len` bytes of the record at `start`, without page headers. Returns `None` if the
     /// reference copy ends before the last of these bytes.
     #[must_use]
     pub fn bytes_of(&self, start: Lsn, len: usize) -> Option<Vec<u8>> {

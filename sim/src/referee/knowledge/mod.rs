@@ -378,7 +378,8 @@ impl Knowledge {
         self.marks
     }
 
-    /// The answer that a test has forced for this exemption. `None` if no test has forced one.
+    /// The answer that a test has forced for this exemption. Returns `None` if no test has forced
+    /// one.
     #[must_use]
     pub fn forced(&self, exemption: Exemption) -> Option<bool> {
         let forced = self.forced.filter(|forced| forced.exemption == exemption);

@@ -22,7 +22,7 @@ pub(super) struct Slots {
     given_up: Vec<Lsn>,
     changed: bool,
     /// The number of changes to the entries when they were last read, and whether any entry was in
-    /// use. `None` if shared memory is new.
+    /// use. This is `None` if shared memory is new.
     seen: Option<(u64, bool)>,
     /// Shared memory is new, and the startup process has not read the slots from disk yet.
     fresh: bool,
@@ -75,7 +75,8 @@ impl SlotEntry {
         }
     }
 
-    /// The position of the slot, and whether the slot is invalidated. `None` if the entry is free.
+    /// The position of the slot, and whether the slot is invalidated. Returns `None` if the entry
+    /// is free.
     fn place(self) -> Option<(Lsn, bool)> {
         self.in_use.then_some((self.restart_lsn, self.invalidated))
     }
@@ -200,8 +201,8 @@ pub fn slot_name_of(path: &str) -> Option<&str> {
     (!name.contains('/') && !name.ends_with(".tmp")).then_some(name)
 }
 
-/// The lowest position that the slot could have after a power loss now. `None` if the slot would
-/// not retain WAL in any state that a power loss can leave.
+/// The lowest position that the slot could have after a power loss now. Returns `None` if the slot
+/// would not retain WAL in any state that a power loss can leave.
 #[must_use]
 pub fn slot_on_disk(disk: &Disk, version: PgVersion, name: &str) -> Option<Lsn> {
     let path = format!("{DIRECTORY}/{name}/state");

@@ -51,8 +51,9 @@ pub struct Replayed {
     pub to: Lsn,
     /// The start of the last applied record.
     pub read: Lsn,
-    /// The end of the last applied record. `Lsn::INVALID` if this record is not the expected one.
-    /// If the record is a segment switch, this is the end of the record and not of the segment.
+    /// The end of the last applied record. This is `Lsn::INVALID` if this record is not the
+    /// expected one. If the record is a segment switch, this is the end of the record and not of
+    /// the segment.
     pub applied: Lsn,
     /// What is wrong with the replayed WAL.
     pub fault: Option<WalFault>,

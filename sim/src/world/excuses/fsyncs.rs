@@ -30,8 +30,8 @@ impl World {
         }
     }
 
-    /// The hazard because of which this fsync does not get the injected error. `None` if the
-    /// operation would get no error, or may get it.
+    /// The hazard because of which this fsync does not get the injected error. Returns `None` if
+    /// the operation would get no error, or may get it.
     pub(in crate::world) fn skips_error(
         &self,
         host: usize,

@@ -173,8 +173,8 @@ trait Reason {
 }
 
 impl World {
-    /// The excuse of this standby, if it has one. `None` while the standby or its upstream is down,
-    /// because the standby may then still catch up by itself.
+    /// The excuse of this standby, if it has one. Returns `None` while the standby or its upstream
+    /// is down, because the standby may then still catch up by itself.
     pub(super) fn excuse(&self, host: usize) -> Option<Excuse> {
         let upstream = self.upstream(host)?;
         let ours = self.hosts[host].node.as_ref()?.view().shmem();
