@@ -171,7 +171,7 @@ fn a_descriptor_belongs_to_one_process() {
 
 #[test]
 fn a_write_is_torn_at_sectors() {
-    // Of the write's four sectors, one survives in part.
+    // One of the write's four sectors survives in part.
     let pins = [
         ("disk.loss/node0/1.0", 3),
         ("disk.loss.write/node0/5.1", 2),

@@ -16,7 +16,7 @@ const GAP: i64 = 22;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Group {
     pub(super) node: String,
-    /// From the middle of the first column to the middle of the last.
+    /// The x coordinates of the middle of the first column and of the middle of the last column.
     pub(super) x: (i64, i64),
     pub(super) columns: Vec<Column>,
 }
