@@ -36,6 +36,7 @@ fn plan(standbys: usize) -> Plan {
             jitter_us: 100,
             bytes_per_ms: 100_000,
             fragment: true,
+            ..NetworkPlan::default()
         },
         disks: DiskPlan {
             latency_us: 20,

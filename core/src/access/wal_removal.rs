@@ -173,6 +173,9 @@ impl RemoveXlogFile {
                         let op = DiskOp::Stat(self.path.clone());
                         return Poll::Yield(cx.disk(op, Place::RemoveXlogFile));
                     }
+                    if active && from <= limit {
+                        cx.mark(Mark::RecyclingOff);
+                    }
                     self.phase = self.unlink();
                 }
                 FilePhase::Looked => {

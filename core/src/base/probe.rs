@@ -58,6 +58,17 @@ named! {
         SlotDroppedUnderStandby = "slot-dropped-under-standby",
         /// A standby's apply position was more than a segment behind the end of WAL.
         StandbyLagOverOneSegment = "standby-lag-over-one-segment",
+        /// A connection was refused, because all walsender slots were in use.
+        WalSendersFull = "walsenders-full",
+        /// A server without a replication timeout lost a connection to a machine without power. TCP
+        /// keepalive detected the loss.
+        KeepaliveDetectedLoss = "keepalive-detected-loss",
+        /// A walreceiver sent no status message, because `wal_receiver_status_interval` was 0.
+        StatusWithheld = "status-withheld",
+        /// A standby reached consistency with `hot_standby` off.
+        ConsistentWithoutHotStandby = "consistent-without-hot-standby",
+        /// An old WAL segment was removed and not recycled, because `wal_recycle` was off.
+        RecyclingOff = "recycling-off",
     }
 }
 

@@ -20,7 +20,8 @@ impl Net {
         | Event::Flush(number, _)
         | Event::Pump(number, _)
         | Event::Ack(number, _)
-        | Event::Reset(number, _)) = event;
+        | Event::Reset(number, _)
+        | Event::Keepalive(number, _)) = event;
         if !self.conns.contains_key(&number) {
             return None;
         }
@@ -35,7 +36,10 @@ impl Net {
                 None
             }
             Event::Ack(_, side) => self.on_ack(number, side),
-            Event::Reset(_, side) => self.on_reset(now, number, side),
+            Event::Reset(_, side) | Event::Keepalive(_, side) => {
+                self.kept_alive = matches!(event, Event::Keepalive(..));
+                self.on_reset(now, number, side)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::direction::Direction;
 use super::direction::as_u64;
-use super::{Conn, Event, Handshake, HostId, KEEPALIVE_MS, LinkSpec, Net, Side, State, Traffic};
+use super::{Conn, Event, Handshake, HostId, LinkSpec, Net, Side, State, Traffic};
 use crate::choice::{Choices, Key, Subject};
 use walsim_core::base::{ConnId, Mono};
 
@@ -74,7 +74,9 @@ impl Net {
                 } else if conn.states == [State::Open, State::Dead]
                     || conn.states == [State::Dead, State::Open]
                 {
-                    self.schedule(now.after_ms(KEEPALIVE_MS), Event::Reset(number, side));
+                    let hosts = conn.hosts;
+                    let wait_us = self.link(hosts[side], host).spec.keepalive_us;
+                    self.schedule(now.after_us(wait_us), Event::Keepalive(number, side));
                 }
             }
             self.retry_handshake(now, number, choices);

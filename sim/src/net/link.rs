@@ -13,6 +13,8 @@ pub struct LinkSpec {
     pub bytes_per_ms: u64,
     /// How many of 1,000 segments are cut at a random byte.
     pub fragments: u32,
+    /// The time until the sender's TCP keepalive detects a peer that has lost power.
+    pub keepalive_us: u64,
 }
 
 impl Default for LinkSpec {
@@ -23,6 +25,7 @@ impl Default for LinkSpec {
             jitter_us: 100,
             bytes_per_ms: 100_000,
             fragments: 100,
+            keepalive_us: super::KEEPALIVE_MS * 1000,
         }
     }
 }

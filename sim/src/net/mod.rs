@@ -32,9 +32,9 @@ pub const WINDOW: u64 = 64 * 1024;
 pub const CONNECT_TIMEOUT_MS: u64 = 127_000;
 
 /// When a machine has power again, its peers detect a lost connection by TCP keepalive after at
-/// most this time. libpq enables keepalive. Linux's default idle time of two hours is not
-/// simulated. With it, a process that waits for a reply would notice the loss only long after the
-/// end of a run.
+/// most this time, unless the plan sets another time. libpq enables keepalive. Linux's default idle
+/// time of two hours is not simulated. With it, a process that waits for a reply would notice the
+/// loss only long after the end of a run.
 pub const KEEPALIVE_MS: u64 = 10_000;
 
 /// The receiver acknowledges at least this many bytes at once, unless the sender waits for space in
@@ -56,6 +56,8 @@ pub struct Net {
     scheduled: u64,
     next_conn: u32,
     accepted: u32,
+    /// Keepalive has caused the last reset.
+    kept_alive: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -124,6 +126,8 @@ enum Event {
     Ack(u32, Side),
     /// This side learns that the connection broke.
     Reset(u32, Side),
+    /// TCP keepalive of this side detects that the peer has lost power.
+    Keepalive(u32, Side),
 }
 
 /// An event for one end of a connection.
@@ -299,6 +303,12 @@ impl Net {
         let conn = &self.conns[&number];
         let other = 1 - side;
         (conn.states[other] == State::Open).then_some((conn.hosts[other], conn.ids[other]))
+    }
+
+    /// Whether TCP keepalive has caused the last reset.
+    #[must_use]
+    pub const fn was_keepalive(&self) -> bool {
+        self.kept_alive
     }
 
     /// The number of sent bytes that the peer has not received yet.

@@ -367,6 +367,7 @@ fn bandwidth_is_shared_and_latency_comes_on_top() {
         jitter_us: 0,
         bytes_per_ms: 10,
         fragments: 0,
+        ..LinkSpec::default()
     };
     rig.net.set_link(A, B, spec);
     rig.read(B, 1 << 20);

@@ -1,6 +1,7 @@
 //! Expands a seed into a plan. Topology, settings, workload, faults and actions are each drawn from
 //! a random stream of their own.
 
+mod conditions;
 mod faults;
 mod retention;
 
@@ -76,14 +77,25 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     let tiny = draw.tiny_geometry();
     let geometry = if stock { Geometry::STOCK } else { tiny };
     let version = *draw.rng.pick(&[PgVersion::V15, PgVersion::V18]);
-    // A separate random stream decides about version 19, so that the other draws of the seed do not
-    // depend on it.
-    let newest = SimRng::new(seed, "plan.version").ratio(1, 3);
-    let version = if newest { PgVersion::V19 } else { version };
+    // A separate random stream decides about the other versions, so that the other draws of the
+    // seed do not depend on them.
+    let mut other = SimRng::new(seed, "plan.version");
+    let version = if other.ratio(1, 3) {
+        PgVersion::V19
+    } else {
+        *other.pick(&[
+            version,
+            version,
+            version,
+            version,
+            PgVersion::V16,
+            PgVersion::V17,
+        ])
+    };
     let version = fixed.version.unwrap_or(version);
     let active_us = draw.rng.between(10, 20) * SECOND;
     let mut nodes = draw.nodes(version, geometry);
-    let network = draw.network();
+    let mut network = draw.network();
     let disks = draw.disks();
     let step_delays = draw.rng.ratio(3, 4);
 
@@ -102,6 +114,11 @@ pub fn generate_with(profile: Profile, seed: u64, fixed: Fixed) -> Plan {
     if profile == Profile::Default {
         faults.extend(draw.stalls(nodes.len(), active_us));
         faults.extend(races);
+    }
+    draw.stream("plan.conditions");
+    let losses = draw.conditions(&mut nodes, &mut network, active_us);
+    if profile == Profile::Default {
+        faults.extend(losses);
     }
     Plan {
         seed,
@@ -202,6 +219,7 @@ impl Draw {
             jitter_us: *self.rng.pick(&[0, 50, 200, 1000]),
             bytes_per_ms: *self.rng.pick(&[2_000, 10_000, 100_000]),
             fragment: self.rng.ratio(1, 2),
+            ..NetworkPlan::default()
         }
     }
 

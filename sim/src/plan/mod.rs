@@ -96,6 +96,9 @@ pub struct NetworkPlan {
     pub bytes_per_ms: u64,
     /// Whether the network cuts and joins streams at random bytes.
     pub fragment: bool,
+    /// How long TCP keepalive takes to detect that the peer of an idle connection lost power. The
+    /// time begins when the peer has power again.
+    pub keepalive_us: u64,
 }
 
 impl Default for NetworkPlan {
@@ -106,6 +109,7 @@ impl Default for NetworkPlan {
             jitter_us: 50,
             bytes_per_ms: 100_000,
             fragment: false,
+            keepalive_us: crate::net::KEEPALIVE_MS * 1000,
         }
     }
 }

@@ -156,6 +156,9 @@ fn network(row: Option<&rows::NetworkRow>) -> Read<NetworkPlan> {
             unit(w, size)
         })?,
         fragment: or(row.fragment.as_ref(), default.fragment, switch)?,
+        keepalive_us: or(row.keepalive.as_ref(), default.keepalive_us, |w| {
+            unit(w, duration_us)
+        })?,
     })
 }
 

@@ -151,6 +151,7 @@ pub(super) struct NetworkRow {
     pub(super) jitter: Option<Field>,
     pub(super) bytes_per_ms: Option<Field>,
     pub(super) fragment: Option<Field>,
+    pub(super) keepalive: Option<Field>,
 }
 
 #[derive(Deserialize)]

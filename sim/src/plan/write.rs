@@ -168,6 +168,10 @@ impl Out {
             quoted(&show_size(network.bytes_per_ms))
         ));
         self.line(format_args!("fragment = {}", network.fragment));
+        if network.keepalive_us != NetworkPlan::default().keepalive_us {
+            let keepalive = quoted(&show_us(network.keepalive_us));
+            self.line(format_args!("keepalive = {keepalive}"));
+        }
     }
 
     fn disks(&mut self, disks: &DiskPlan) {

@@ -9,12 +9,13 @@ use crate::plan::{
 use walsim_core::base::{Geometry, PgVersion, Settings};
 
 /// Changes that each reset one part of the plan.
-const CHANGES: [fn(&mut Plan); 10] = [
+const CHANGES: [fn(&mut Plan); 11] = [
     |plan| plan.step_delays = false,
     |plan| plan.network.fragment = false,
     |plan| plan.network.latency_us = NetworkPlan::default().latency_us,
     |plan| plan.network.jitter_us = NetworkPlan::default().jitter_us,
     |plan| plan.network.bytes_per_ms = NetworkPlan::default().bytes_per_ms,
+    |plan| plan.network.keepalive_us = NetworkPlan::default().keepalive_us,
     |plan| plan.disks.latency_us = DiskPlan::default().latency_us,
     |plan| plan.disks.jitter_us = DiskPlan::default().jitter_us,
     |plan| plan.disks.fsync_us = DiskPlan::default().fsync_us,

@@ -228,6 +228,16 @@ impl World {
             self.deliver_to_session(host - self.hosts.len(), delivery.conn, delivery.event);
             return;
         }
+        if delivery.event == NetEvent::Reset && self.net.was_keepalive() {
+            let settings = &self.hosts[host].plan.settings;
+            if settings
+                .wal_sender_timeout_ms
+                .min(settings.wal_receiver_timeout_ms)
+                == 0
+            {
+                self.marks.insert(Mark::KeepaliveDetectedLoss);
+            }
+        }
         if delivery.event == NetEvent::Accepted {
             let incarnation = self.hosts[host].incarnation;
             self.hosts[host]

@@ -214,6 +214,7 @@ impl World {
             jitter_us: plan.network.jitter_us,
             bytes_per_ms: plan.network.bytes_per_ms,
             fragments: if plan.network.fragment { 100 } else { 0 },
+            keepalive_us: plan.network.keepalive_us,
         };
         let mut world = Self {
             plan: Arc::new(plan.clone()),

@@ -8,12 +8,22 @@ use crate::plan::Fault;
 use crate::referee::{Evidence, Fact};
 use std::collections::BTreeMap;
 use walsim_core::base::Mono;
-use walsim_core::node::PmState;
+use walsim_core::node::{Node, PmState};
 use walsim_core::shmem::WalSndState;
 use walsim_core::wal::position::bytepos_to_end;
 
 /// The interval between two checks of convergence.
 const LOOK_US: u64 = 50_000;
+
+/// The state of a standby's postmaster when recovery is consistent. Without `hot_standby` the
+/// standby never accepts sessions.
+const fn open_standby(node: &Node) -> PmState {
+    if node.view().shmem().settings.hot_standby {
+        PmState::HotStandby
+    } else {
+        PmState::Recovery
+    }
+}
 
 /// The state of the quiescent phase.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -69,7 +79,11 @@ impl World {
                 settings.checkpoint_timeout_ms,
             ];
             let longest = timeouts.into_iter().max().unwrap_or(0);
-            u64::from(longest) + u64::from(settings.wal_retrieve_retry_interval_ms) + 10_000
+            // Without a timeout a connection is lost only when keepalive says so.
+            let keepalive_ms = self.plan.network.keepalive_us / 1000;
+            u64::from(longest)
+                + u64::from(settings.wal_retrieve_retry_interval_ms)
+                + keepalive_ms.max(10_000)
         });
         let rounds_us = 3 * 1000 * slowest.max().unwrap_or(0);
         let backlog = self.referee.wal_end().0;
@@ -214,7 +228,7 @@ impl World {
         ours.recovery.last_replayed_end == flush
             && ours.walrcv.is_streaming()
             && (self.upstream(host) != Some(0) || self.has_sent_everything(host))
-            && node.view().postmaster_state() == Some(PmState::HotStandby)
+            && node.view().postmaster_state() == Some(open_standby(node))
     }
 
     /// Whether the primary's walsender for this standby has sent all WAL that the primary has

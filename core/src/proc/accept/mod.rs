@@ -7,7 +7,7 @@
 
 mod banner;
 
-use crate::base::{ConnId, Mono, SessionSettings, SettingError};
+use crate::base::{ConnId, Mark, Mono, SessionSettings, SettingError};
 use crate::call::{Exit, LogEvent, Message, Place, Signal, SqlState, Wait, Yield};
 use crate::shmem::Role;
 use crate::sys::{Become, Cx};
@@ -259,7 +259,7 @@ fn is_custom(name: &str) -> bool {
 
 /// `InitProcess`: the error if the server has too many sessions or too many walsenders. Each of the
 /// two has a limit of its own, checked before the client is authenticated.
-fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
+fn too_many(cx: &mut Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
     let settings = &cx.shmem.settings;
     let full = |message| LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);
     let sessions = |role| {
@@ -278,8 +278,11 @@ fn too_many(cx: &Cx<'_>, request: &SessionRequest) -> Option<LogEvent> {
         .filter(|entry| entry.pid.is_some())
         .count();
     let version = settings.pg_version;
-    (sessions(Role::WalSender).max(entries) >= max as usize)
-        .then(|| full(Message::TooManySenders { max, version }))
+    if sessions(Role::WalSender).max(entries) < max as usize {
+        return None;
+    }
+    cx.mark(Mark::WalSendersFull);
+    Some(full(Message::TooManySenders { max, version }))
 }
 
 /// The role that the process gets for this request.

@@ -154,6 +154,9 @@ impl Recovery {
             if self.crashed {
                 cx.mark(Mark::CrashRecovery);
             }
+            if !cx.shmem.settings.hot_standby {
+                cx.mark(Mark::ConsistentWithoutHotStandby);
+            }
         }
         let recovery = &mut cx.shmem.recovery;
         if self.snapshot_ready && recovery.consistent && !recovery.hot_standby_active {

@@ -1,7 +1,7 @@
 //! Messages to the upstream. Mirrors XLogWalRcvSendReply and XLogWalRcvSendHSFeedback.
 
 use super::link::Link;
-use crate::base::{Bug, Lsn, PgVersion, Xid};
+use crate::base::{Bug, Lsn, Mark, PgVersion, Xid};
 use crate::sys::Cx;
 use crate::wire::replication::{HotStandbyFeedback, StandbyMessage, StandbyStatus};
 use bytes::Bytes;
@@ -16,7 +16,13 @@ impl Link {
         if !force {
             let unchanged = self.reported == (self.write, self.flush);
             let switched_off = settings.wal_receiver_status_interval_ms == 0;
-            if switched_off || unchanged && !self.timers.reply_due(now, settings) {
+            if switched_off {
+                if !unchanged {
+                    cx.mark(Mark::StatusWithheld);
+                }
+                return;
+            }
+            if unchanged && !self.timers.reply_due(now, settings) {
                 return;
             }
         }
