@@ -96,7 +96,7 @@ impl AdvanceInsertBuffer {
 
     fn replace(cx: &mut Cx<'_>, page: Lsn) {
         let settings = &cx.shmem.settings;
-        let xlog = &mut cx.shmem.xlog;
+        let xlog = &mut *cx.shmem.xlog;
         let index = xlog.buffer_index(page, settings.geometry.wal_page);
         let buffer = &mut xlog.buffers[index];
         let ident = PageIdent {

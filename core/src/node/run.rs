@@ -36,6 +36,7 @@ impl Node {
             fx,
         };
         let how = proc.state.step(&mut cx);
+        self.shmem.check();
         self.note_connections(pid);
         match how {
             Yield::Again(place) => self.set_next(pid, Next::Run(place)),

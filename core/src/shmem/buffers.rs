@@ -5,6 +5,11 @@ use crate::base::{Lsn, Pid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+use core::ops::{Deref, Index, IndexMut};
+
+/// `BM_MAX_USAGE_COUNT`
+const MAX_USAGE: u8 = 5;
 
 /// Index of a buffer.
 pub type BufId = u16;
@@ -38,6 +43,75 @@ pub struct Buffer {
     pub pins: Vec<Pid>,
 }
 
+impl Buffer {
+    /// The invariants of `BufferDesc.state`.
+    fn check(&self) {
+        assert!(!self.valid || self.tag.is_some(), "{self:?}");
+        assert!(!self.valid || !self.page.is_empty(), "{:?}", self.tag);
+        // BufferAlloc replaces only clean pages, and a failed read leaves a clean buffer.
+        assert!(!self.dirty || self.valid, "{:?}", self.tag);
+        assert!(!self.just_dirtied || self.dirty, "{:?}", self.tag);
+        assert!(self.usage <= MAX_USAGE, "{:?}", self.tag);
+    }
+}
+
+/// The buffers, and the ids of those that were mutably borrowed since their last check.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    buffers: Vec<Buffer>,
+    touched: Vec<BufId>,
+}
+
+impl Deref for Pool {
+    type Target = [Buffer];
+
+    fn deref(&self) -> &[Buffer] {
+        &self.buffers
+    }
+}
+
+impl<'a> IntoIterator for &'a Pool {
+    type Item = &'a Buffer;
+    type IntoIter = core::slice::Iter<'a, Buffer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.buffers.iter()
+    }
+}
+
+impl Index<usize> for Pool {
+    type Output = Buffer;
+
+    fn index(&self, id: usize) -> &Buffer {
+        &self.buffers[id]
+    }
+}
+
+impl IndexMut<usize> for Pool {
+    fn index_mut(&mut self, id: usize) -> &mut Buffer {
+        let touched = BufId::try_from(id).expect("a pool has at most 65,535 buffers");
+        if self.touched.last() != Some(&touched) {
+            self.touched.push(touched);
+        }
+        &mut self.buffers[id]
+    }
+}
+
+// Two pools are equal even if only one of them was checked.
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        self.buffers == other.buffers
+    }
+}
+
+impl Eq for Pool {}
+
+impl Hash for Pool {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.buffers.hash(state);
+    }
+}
+
 /// A page that was changed in this step. The simulator's checkers use it to compare nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PageChange {
@@ -53,7 +127,7 @@ pub struct PageChange {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Buffers {
     /// The buffers.
-    pub pool: Vec<Buffer>,
+    pub pool: Pool,
     /// The buffer of each page.
     pub map: BTreeMap<BufTag, BufId>,
     /// The clock hand.
@@ -76,7 +150,10 @@ impl Buffers {
             pins: Vec::new(),
         };
         Self {
-            pool: alloc::vec![empty; count as usize],
+            pool: Pool {
+                buffers: alloc::vec![empty; count as usize],
+                touched: Vec::new(),
+            },
             map: BTreeMap::new(),
             hand: 0,
             changes: Vec::new(),
@@ -84,11 +161,30 @@ impl Buffers {
         }
     }
 
+    /// Checks the buffers that have changed since the last call.
+    pub(super) fn check(&mut self) {
+        if self.pool.touched.is_empty() {
+            return;
+        }
+        for id in core::mem::take(&mut self.pool.touched) {
+            let buffer = &self.pool.buffers[usize::from(id)];
+            buffer.check();
+            let tag = buffer.tag.as_ref();
+            assert!(
+                tag.is_none_or(|tag| self.map.get(tag) == Some(&id)),
+                "the map has another buffer than {id} for {tag:?}"
+            );
+        }
+        // Every entry of the map is the tag of its buffer, so no two entries have the same buffer.
+        assert!(self.map.len() <= self.pool.len());
+        assert!(usize::from(self.hand) < self.pool.len());
+    }
+
     /// `PinBuffer`
     pub fn pin(&mut self, id: BufId, pid: Pid) {
         let buffer = &mut self.pool[usize::from(id)];
         buffer.pins.push(pid);
-        buffer.usage = (buffer.usage + 1).min(5);
+        buffer.usage = (buffer.usage + 1).min(MAX_USAGE);
     }
 
     /// `UnpinBuffer`
@@ -112,7 +208,8 @@ impl Buffers {
 
     /// Drops all pins of a process. Called when the process exits after an error.
     pub fn unpin_all(&mut self, pid: Pid) {
-        for buffer in &mut self.pool {
+        // A pin has no invariant of its own, so the buffers do not count as touched.
+        for buffer in &mut self.pool.buffers {
             buffer.pins.retain(|p| *p != pid);
         }
     }
@@ -120,7 +217,8 @@ impl Buffers {
     /// `StrategyGetBuffer`: the victim of the clock sweep. `None` if all buffers are pinned.
     pub fn victim(&mut self) -> Option<BufId> {
         let count = self.pool.len();
-        for _ in 0..count * 6 + 1 {
+        let most = usize::from(MAX_USAGE) + 1;
+        for _ in 0..count * most + 1 {
             let id = self.hand;
             self.hand = if usize::from(id) + 1 == count {
                 0
@@ -146,6 +244,9 @@ impl Buffers {
     /// If the buffer holds no page.
     pub fn changed(&mut self, id: BufId, lsn: Lsn) {
         let buffer = &mut self.pool[usize::from(id)];
+        // MarkBufferDirty: only a page in use is changed, by a process that has pinned it.
+        assert!(!buffer.pins.is_empty(), "{:?}", buffer.tag);
+        assert!(buffer.valid, "{:?}", buffer.tag);
         buffer.dirty = true;
         buffer.just_dirtied = true;
         let tag = buffer.tag.expect("a changed buffer holds a page");

@@ -1,6 +1,7 @@
 //! Checkpoint requests and their outcome. Mirrors `CheckpointerShmemStruct` of checkpointer.c and
 //! the pending operations of sync.c.
 
+use super::touched::Check;
 use crate::call::FilePath;
 use alloc::collections::BTreeSet;
 
@@ -32,9 +33,34 @@ pub struct CheckpointerCtl {
     pub distance_estimate: u64,
 }
 
+impl Check for CheckpointerCtl {
+    fn check(&self) {
+        let CheckpointRequests {
+            requested,
+            force,
+            end_of_recovery,
+        } = self.requests;
+        assert!(requested || !force && !end_of_recovery, "{self:?}");
+        // `ckpt_active`: one checkpoint runs at a time, and a failed checkpoint has also ended.
+        assert!(self.done <= self.started, "{self:?}");
+        assert!(self.started - self.done <= 1, "{self:?}");
+        assert!(self.failed <= self.done, "{self:?}");
+    }
+}
+
 /// The files that were written since the last checkpoint. They are durable only after an fsync.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SyncRequests {
     /// The files, in order.
     pub files: BTreeSet<FilePath>,
+}
+
+impl Check for SyncRequests {
+    fn check(&self) {
+        // WAL, slots and the control file are fsynced by the process that writes them.
+        for file in &self.files {
+            let parent = file.parent();
+            assert!(matches!(parent, "base/5" | "pg_xact"), "{file:?}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The pages of transaction status (clog). Mirrors clog.c and the buffers of slru.c.
 
+use super::touched::Check;
 use crate::base::{Lsn, Xid};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -35,6 +36,15 @@ pub struct ClogPage {
 pub struct Clog {
     /// The pages by page number.
     pub pages: BTreeMap<u32, ClogPage>,
+}
+
+impl Check for Clog {
+    fn check(&self) {
+        let mut sizes = self.pages.values().map(|page| page.bytes.len());
+        let first = sizes.next().unwrap_or(1);
+        assert!(first.is_power_of_two(), "a page of {first} bytes");
+        assert!(sizes.all(|size| size == first));
+    }
 }
 
 impl Clog {
@@ -87,6 +97,9 @@ impl Clog {
             .pages
             .get_mut(&Self::page_of(xid, page_size))
             .expect("read before");
+        // `TransactionIdSetTreeStatus`
+        assert_ne!(status, XactStatus::InProgress, "{xid:?}");
+        assert_eq!(page.bytes.len(), page_size as usize);
         let (byte, shift) = Self::place(xid, page_size);
         let bytes = Arc::make_mut(&mut page.bytes);
         bytes[byte] = bytes[byte] & !(3 << shift) | (status as u8) << shift;

@@ -95,6 +95,20 @@ struct Lock {
 }
 
 impl Lock {
+    /// The invariants of a lock, and of the queue that its holders keep waiting.
+    fn check(&self, id: LockId) {
+        let exclusive = |(_, mode): &(Pid, LockMode)| *mode == LockMode::Exclusive;
+        let exclusive = self.holders.iter().any(exclusive);
+        assert!(!exclusive || self.holders.len() == 1, "{id:?}: {self:?}");
+        assert!(exclusive || !self.var.is_valid(), "{id:?}: {self:?}");
+        let waiting = !self.queue.is_empty();
+        assert!(!waiting || !self.holders.is_empty(), "{id:?}: {self:?}");
+    }
+
+    fn held_by(&self, pid: Pid) -> bool {
+        self.holders.iter().any(|(holder, _)| *holder == pid)
+    }
+
     fn admits(&self, mode: LockMode) -> bool {
         match mode {
             LockMode::Exclusive => self.holders.is_empty(),
@@ -126,12 +140,18 @@ impl Locks {
             Request::HoldOrFree => (lock.holders.is_empty(), Some(LockMode::Exclusive)),
             Request::Var(upto) => (lock.holders.is_empty() || lock.var >= upto, None),
         };
+        // A process that waits for its own lock would wait forever.
+        assert!(mode.is_none() || !lock.held_by(pid), "{pid} holds {id:?}");
         if now {
             lock.holders.extend(mode.map(|mode| (pid, mode)));
+            lock.check(id);
             return Acquired::Now;
         }
         lock.queue.push_back((pid, request));
-        self.waiting.insert(pid, Waiting { id, outcome: None });
+        lock.check(id);
+        let outcome = None;
+        let other = self.waiting.insert(pid, Waiting { id, outcome });
+        assert!(other.is_none(), "{pid} waits for {id:?} and {other:?}");
         Acquired::Queued
     }
 
@@ -173,7 +193,14 @@ impl Locks {
 
     /// Sets the variable of a held lock to a higher value (`LWLockUpdateVar`).
     pub fn set_var(&mut self, id: LockId, var: Lsn) {
-        self.locks.entry(id).or_default().var = var;
+        let lock = self.locks.get_mut(&id).expect("a held lock is known");
+        let exclusive = matches!(lock.holders[..], [(_, LockMode::Exclusive)]);
+        assert!(exclusive, "the variable of {id:?} is set without the lock");
+        assert!(
+            lock.var <= var,
+            "the variable of {id:?} goes back to {var:?}"
+        );
+        lock.var = var;
         self.serve(id);
     }
 
@@ -186,15 +213,12 @@ impl Locks {
     /// Does the process hold the lock?
     #[must_use]
     pub fn holds(&self, pid: Pid, id: LockId) -> bool {
-        self.locks
-            .get(&id)
-            .is_some_and(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
+        self.locks.get(&id).is_some_and(|lock| lock.held_by(pid))
     }
 
     /// The locks that the process holds.
     pub fn held_by(&self, pid: Pid) -> impl Iterator<Item = LockId> {
-        let holds = move |lock: &Lock| lock.holders.iter().any(|(holder, _)| *holder == pid);
-        let held = self.locks.iter().filter(move |(_, lock)| holds(lock));
+        let held = self.locks.iter().filter(move |(_, lock)| lock.held_by(pid));
         held.map(|(id, _)| *id)
     }
 
@@ -202,7 +226,7 @@ impl Locks {
     #[must_use]
     pub fn holds_any(&self, pid: Pid) -> bool {
         let mut locks = self.locks.values();
-        locks.any(|l| l.holders.iter().any(|(holder, _)| *holder == pid))
+        locks.any(|lock| lock.held_by(pid))
     }
 
     /// The processes that hold a lock. Some of them may be dead.
@@ -227,7 +251,7 @@ impl Locks {
         for id in ids {
             let lock = self.locks.get_mut(&id).expect("just listed");
             lock.queue.retain(|(waiter, _)| *waiter != pid);
-            if lock.holders.iter().any(|(holder, _)| *holder == pid) {
+            if lock.held_by(pid) {
                 self.release(pid, id);
             } else {
                 self.serve(id);
@@ -286,12 +310,15 @@ impl Locks {
                 Request::HoldOrFree | Request::Var(_) => None,
             };
             if outcome.is_some() {
-                self.waiting.insert(pid, Waiting { id, outcome });
+                let asked = self.waiting.insert(pid, Waiting { id, outcome });
+                let outcome = None;
+                assert_eq!(asked, Some(Waiting { id, outcome }), "{pid} is queued");
             } else {
                 kept.push_back((pid, request));
             }
         }
         lock.queue = kept;
+        lock.check(id);
     }
 }
 

@@ -8,11 +8,12 @@ mod postmaster;
 mod procs;
 mod recovery;
 mod slots;
+mod touched;
 mod walrcv;
 mod walsnd;
 mod xlog;
 
-pub use buffers::{BufId, BufTag, Buffer, Buffers, PageChange};
+pub use buffers::{BufId, BufTag, Buffer, Buffers, PageChange, Pool};
 pub use checkpointer::{CheckpointRequests, CheckpointerCtl, SyncRequests};
 pub use clog::{Clog, ClogPage, XactStatus};
 pub use locks::{Acquired, CondVarId, CondVars, LockId, LockMode, Locks, Request};
@@ -20,6 +21,7 @@ pub use postmaster::{PmSignal, PostmasterCtl};
 pub use procs::{PgProc, ProcArray, Role};
 pub use recovery::{RecoveryCtl, RecoveryState};
 pub use slots::{Entries, Invalidation, ReplicationSlots, Slot};
+pub use touched::Touched;
 pub use walrcv::{WalRcv, WalRcvState};
 pub use walsnd::{WalSnd, WalSndState};
 pub use xlog::{INSERTION_LOCKS, ReplayedCheckPoint, WalBuffer, XLogCtl};
@@ -42,27 +44,27 @@ pub struct Shmem {
     /// Condition variables.
     pub condvars: CondVars,
     /// PGPROC entries and latches.
-    pub procs: ProcArray,
+    pub procs: Touched<ProcArray>,
     /// The insertion of WAL, the WAL buffers, and the write and flush positions.
-    pub xlog: XLogCtl,
+    pub xlog: Touched<XLogCtl>,
     /// Progress of recovery.
-    pub recovery: RecoveryCtl,
+    pub recovery: Touched<RecoveryCtl>,
     /// State that the startup process and the walreceiver share.
-    pub walrcv: WalRcv,
+    pub walrcv: Touched<WalRcv>,
     /// One entry per possible walsender.
-    pub walsnd: Vec<WalSnd>,
+    pub walsnd: Touched<Vec<WalSnd>>,
     /// Replication slots.
-    pub slots: ReplicationSlots,
+    pub slots: Touched<ReplicationSlots>,
     /// The buffer pool.
     pub buffers: Buffers,
     /// Clog pages.
-    pub clog: Clog,
+    pub clog: Touched<Clog>,
     /// `ShmemVariableCache->nextXid`. Guarded by `XidGenLock`.
     pub next_xid: Xid,
     /// Checkpoint requests and their outcome.
-    pub checkpointer: CheckpointerCtl,
+    pub checkpointer: Touched<CheckpointerCtl>,
     /// The files that the next checkpoint must fsync.
-    pub sync_requests: SyncRequests,
+    pub sync_requests: Touched<SyncRequests>,
     /// Signals from children to the postmaster.
     pub postmaster: PostmasterCtl,
 }
@@ -74,23 +76,42 @@ impl Shmem {
         Self {
             locks: Locks::default(),
             condvars: CondVars::default(),
-            procs: ProcArray::default(),
-            xlog: XLogCtl::new(&settings),
-            recovery: RecoveryCtl::default(),
-            walrcv: WalRcv::default(),
+            procs: Touched::default(),
+            xlog: XLogCtl::new(&settings).into(),
+            recovery: Touched::default(),
+            walrcv: Touched::default(),
             walsnd: (0..settings.max_wal_senders)
                 .map(|_| WalSnd::default())
-                .collect(),
-            slots: ReplicationSlots::new(settings.max_replication_slots),
+                .collect::<Vec<_>>()
+                .into(),
+            slots: ReplicationSlots::new(settings.max_replication_slots).into(),
             buffers: Buffers::new(settings.shared_buffers),
-            clog: Clog::default(),
+            clog: Touched::default(),
             next_xid: Xid::FIRST_NORMAL,
-            checkpointer: CheckpointerCtl::default(),
-            sync_requests: SyncRequests::default(),
+            checkpointer: Touched::default(),
+            sync_requests: Touched::default(),
             postmaster: PostmasterCtl::default(),
             control,
             settings,
         }
+    }
+
+    /// Checks the structs that have changed since the last call. Runs after each step of a process.
+    /// Locks are checked where they change.
+    ///
+    /// # Panics
+    /// If an invariant does not hold.
+    pub fn check(&mut self) {
+        self.procs.check();
+        self.xlog.check();
+        self.recovery.check();
+        self.walrcv.check();
+        self.walsnd.check();
+        self.slots.check();
+        self.buffers.check();
+        self.clog.check();
+        self.checkpointer.check();
+        self.sync_requests.check();
     }
 
     /// `RecoveryInProgress`
@@ -120,7 +141,7 @@ impl Shmem {
 
     /// Wakes every walsender (`WalSndWakeup`).
     pub fn wake_walsenders(&mut self) {
-        for sender in &self.walsnd {
+        for sender in self.walsnd.iter() {
             if let Some(pid) = sender.pid {
                 self.procs.set_latch(pid);
             }

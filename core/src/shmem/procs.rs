@@ -1,6 +1,7 @@
 //! The PGPROC entries: latches, running transactions, and the flag that delays a checkpoint.
 //! Mirrors proc.h and procarray.c.
 
+use super::touched::Check;
 use crate::base::{Pid, Xid};
 use alloc::vec::Vec;
 
@@ -63,6 +64,33 @@ pub struct ProcArray {
     procs: Vec<PgProc>,
 }
 
+impl PgProc {
+    fn check(&self) {
+        let session = matches!(self.role, Role::Backend | Role::WalSender);
+        assert!(session || !self.in_session, "{self:?}");
+        assert!(session || !self.xid.is_valid(), "{self:?}");
+        assert!(session || !self.delay_checkpoint, "{self:?}");
+    }
+}
+
+impl Check for ProcArray {
+    fn check(&self) {
+        let mut last: Option<&PgProc> = None;
+        let mut singletons = 0u8;
+        for proc in &self.procs {
+            proc.check();
+            assert!(last.is_none_or(|last| last.pid < proc.pid), "{proc:?}");
+            last = Some(proc);
+            if !matches!(proc.role, Role::Backend | Role::WalSender) {
+                // The postmaster starts such a process only after the previous one has ended.
+                let bit = 1 << proc.role as u8;
+                assert!(singletons & bit == 0, "a second {}", proc.role.name());
+                singletons |= bit;
+            }
+        }
+    }
+}
+
 impl ProcArray {
     /// `InitProcess`: attaches a process. Its latch is initially set, so that the process misses no
     /// event.
@@ -76,6 +104,8 @@ impl ProcArray {
             delay_checkpoint: false,
         };
         let at = self.procs.partition_point(|p| p.pid < pid);
+        let next = self.procs.get(at);
+        assert!(next.is_none_or(|next| next.pid != pid), "{pid} is attached");
         self.procs.insert(at, proc);
     }
 
@@ -145,6 +175,7 @@ impl ProcArray {
             .filter(|x| x.is_valid())
             .collect();
         xids.sort_unstable();
+        assert!(xids.is_sorted_by(|a, b| a < b), "an id was assigned twice");
         xids
     }
 

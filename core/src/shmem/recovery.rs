@@ -1,6 +1,7 @@
 //! Progress of recovery. Mirrors `XLogRecoveryCtlData` of xlogrecovery.c.
 
 use super::BufTag;
+use super::touched::Check;
 use crate::base::{Lsn, Pid, TimelineId};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -43,4 +44,28 @@ pub struct RecoveryCtl {
     pub install_segment_active: bool,
     /// `LocalSetXLogInsertAllowed`: the processes that may write WAL before recovery has ended.
     pub insert_allowed: Vec<Pid>,
+}
+
+impl Check for RecoveryCtl {
+    fn check(&self) {
+        // `ApplyWalRecord` publishes the end of a record before and after its redo.
+        assert!(
+            self.last_replayed_read <= self.last_replayed_end,
+            "{self:?}"
+        );
+        assert!(self.last_replayed_end <= self.replay_end, "{self:?}");
+        // `CheckRecoveryConsistency`: crash recovery is consistent only at its end.
+        let crash = self.state == RecoveryState::Crash;
+        assert!(!self.consistent || !crash, "{self:?}");
+        assert!(!self.hot_standby_active || self.consistent, "{self:?}");
+        assert!(
+            !self.consistent || self.invalid_pages.is_empty(),
+            "{self:?}"
+        );
+        // After recovery every process may write WAL. Before, the startup process and the
+        // checkpointer may, at its end.
+        let done = self.state == RecoveryState::Done;
+        assert!(!done || self.insert_allowed.is_empty(), "{self:?}");
+        assert!(self.insert_allowed.len() <= 2, "{self:?}");
+    }
 }

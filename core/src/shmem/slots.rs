@@ -1,5 +1,6 @@
 //! Physical replication slots in shared memory. Mirrors `ReplicationSlot` of slot.h.
 
+use super::touched::Check;
 use crate::base::{Lsn, PgVersion, Pid};
 use crate::wire::slot_file::{Persistency, SlotFile};
 use alloc::string::String;
@@ -119,6 +120,26 @@ impl Slot {
                 file.restart_lsn
             },
             ..Self::default()
+        }
+    }
+}
+
+impl Slot {
+    fn check(&self) {
+        // `ReplicationSlotDropPtr` releases the slot and frees its entry at once.
+        assert!(self.in_use || self.active_pid.is_none(), "{self:?}");
+        // Other processes never see a temporary slot without its owner.
+        let owned = self.active_pid.is_some();
+        assert!(!self.in_use || !self.temporary || owned, "{self:?}");
+        assert!(!self.just_dirtied || self.dirty, "{self:?}");
+    }
+}
+
+impl Check for ReplicationSlots {
+    fn check(&self) {
+        // The names come from files, which may repeat a name.
+        for slot in self.slots.iter() {
+            slot.check();
         }
     }
 }

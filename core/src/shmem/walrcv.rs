@@ -1,5 +1,6 @@
 //! State that the startup process and the walreceiver share. Mirrors `WalRcvData` of walreceiver.h.
 
+use super::touched::Check;
 use crate::base::{Lsn, Pid, TimelineId, TimestampTz};
 use alloc::string::String;
 
@@ -81,6 +82,19 @@ pub struct WalRcv {
     pub starts: u32,
 }
 
+impl Check for WalRcv {
+    fn check(&self) {
+        // `WalReceiverMain` and `WalRcvDie` change the state and the process together.
+        let stopped = matches!(self.state, WalRcvState::Stopped | WalRcvState::Starting);
+        assert_eq!(self.pid.is_none(), stopped, "{:?}", self.state);
+        assert!(self.pid.is_none() || self.starts > 0, "{:?}", self.pid);
+        // `RequestXLogStreaming` writes down the upstream with the request.
+        let named = self.conninfo.is_some();
+        assert!(named || !self.is_streaming(), "{:?}", self.state);
+        assert!(named || self.slot_name.is_empty(), "{:?}", self.slot_name);
+    }
+}
+
 impl WalRcv {
     /// `WALRCV_STARTUP_TIMEOUT` in seconds. If a walreceiver takes longer to start, the request is
     /// given up.
@@ -104,6 +118,7 @@ impl WalRcv {
         let late = now.unix_seconds() - self.start_time > Self::STARTUP_TIMEOUT_S;
         let lost = self.state == WalRcvState::Starting && late;
         if lost {
+            assert_eq!(self.pid, None, "a walreceiver has started");
             self.state = WalRcvState::Stopped;
         }
         lost

@@ -1,6 +1,8 @@
 //! One entry per walsender. Mirrors `WalSnd` of walsender_private.h.
 
+use super::touched::Check;
 use crate::base::{ConnId, Lsn, Pid, TimestampTz};
+use alloc::vec::Vec;
 
 /// `WalSndState`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -35,4 +37,27 @@ pub struct WalSnd {
     pub apply: Lsn,
     /// The time of the standby's clock in its last status update.
     pub reply_time: TimestampTz,
+}
+
+impl WalSnd {
+    /// `InitWalSenderSlot` and `WalSndKill`: a free entry shows nothing of its last owner. What the
+    /// standby reports is not checked, because the standby may report anything.
+    fn check(&self) {
+        assert_eq!(self.pid.is_some(), self.conn.is_some(), "{self:?}");
+        let free = self.pid.is_none();
+        assert!(!free || self.state == WalSndState::Startup, "{self:?}");
+        assert!(!free || !self.sent.is_valid(), "{self:?}");
+        assert!(!free || !self.flush.is_valid(), "{self:?}");
+    }
+}
+
+impl Check for Vec<WalSnd> {
+    fn check(&self) {
+        for (at, entry) in self.iter().enumerate() {
+            entry.check();
+            let same = |other: &WalSnd| other.pid == entry.pid;
+            let twice = entry.pid.is_some() && self[..at].iter().any(same);
+            assert!(!twice, "{:?} has two entries", entry.pid);
+        }
+    }
 }

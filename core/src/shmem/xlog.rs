@@ -1,6 +1,7 @@
 //! `XLogCtl`: the insertion position, the WAL buffers, and the write and flush positions. Mirrors
 //! the shared structs of xlog.c.
 
+use super::touched::Check;
 use crate::base::{Lsn, SegmentNo, Settings, TimelineId};
 use crate::wire::xlog_records::CheckPoint;
 use alloc::sync::Arc;
@@ -69,7 +70,44 @@ pub struct XLogCtl {
     pub open_reservations: u32,
 }
 
+impl Check for XLogCtl {
+    fn check(&self) {
+        // `LogwrtResult` and `LogwrtRqst`
+        assert!(self.flush <= self.write, "{} {}", self.flush, self.write);
+        assert!(
+            self.write <= self.request_write,
+            "WAL is written up to {}, but requested up to {}",
+            self.write,
+            self.request_write
+        );
+        assert!(
+            self.prev_byte_pos <= self.curr_byte_pos,
+            "the last record starts at {}, after the reserved {}",
+            self.prev_byte_pos,
+            self.curr_byte_pos
+        );
+        // Before the end of recovery the buffers are not used.
+        if self.initialized_upto.is_valid() {
+            self.check_buffers();
+        }
+    }
+}
+
 impl XLogCtl {
+    /// The invariants of the ring of WAL buffers (`AdvanceXLInsertBuffer`).
+    fn check_buffers(&self) {
+        let (end, count) = (self.initialized_upto, self.buffers.len() as u64);
+        let page = self.buffers[0].page.len() as u64;
+        assert!(end.0.is_multiple_of(page), "{end} is no page boundary");
+        assert!(self.write <= end, "{} is beyond {end}", self.write);
+        let newest = usize::try_from((end.0 / page - 1) % count).expect("a remainder of a usize");
+        let newest = &self.buffers[newest];
+        // If writing continues at a page boundary, no buffer holds the page before.
+        let held = newest.end == end || !newest.end.is_valid();
+        assert!(held, "{} in the place of {end}", newest.end);
+        assert_eq!(newest.page.len() as u64, page);
+    }
+
     pub(super) fn new(settings: &Settings) -> Self {
         let page = Arc::new(alloc::vec![0; settings.geometry.wal_page as usize]);
         let buffer = WalBuffer {

@@ -63,7 +63,7 @@ impl Fixture {
         xlog.curr_byte_pos = lsn_to_bytepos(&geometry, start);
         xlog.prev_byte_pos = xlog.curr_byte_pos - 64;
         xlog.initialized_upto = start;
-        (xlog.write, xlog.flush) = (start, start);
+        (xlog.write, xlog.flush, xlog.request_write) = (start, start, start);
         xlog.insert_tli = TimelineId(1);
         fixture.shmem.recovery.state = RecoveryState::Done;
         fixture.shmem.recovery.install_segment_active = true;
