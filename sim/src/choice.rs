@@ -9,7 +9,7 @@
 
 mod drawn;
 
-pub(crate) use drawn::collected;
+pub(crate) use drawn::{collected, collected_before_panic};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -22,6 +22,12 @@ pub(crate) fn collected<R>(on: bool, step: impl FnOnce() -> R) -> (R, Vec<(Key, 
     (result, DRAWN.take())
 }
 
+/// Ends the collection of a step that panicked. Returns the choices that the step has drawn.
+pub(crate) fn collected_before_panic() -> Vec<(Key, u64)> {
+    COLLECTS.set(false);
+    DRAWN.take()
+}
+
 /// Called for each choice.
 pub(super) fn note(key: Key, value: u64) {
     if COLLECTS.get() {

@@ -300,9 +300,11 @@ fn downs(
 
 /// The symbol and the class of an event.
 pub(super) fn looks(event: &TraceEvent) -> (&'static str, &'static str) {
+    if event.act.is_verdict() {
+        return ("stop", "verdict");
+    }
     if let Act::World { text } = &event.act {
         return match text.as_str() {
-            text if text.contains(" violated: ") => ("stop", "verdict"),
             text if is_end(text) => ("cross", "fault"),
             "server started" | "accepts connections" | "faults and workload stop" => {
                 ("ring", "life")

@@ -76,7 +76,7 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
     let is_party = (event.process).is_some_and(|it| subjects.processes.contains(&it.pid));
     let party = if is_party { 6 } else { 0 };
     Some(match &event.act {
-        Act::World { text } if is_verdict(text) => (Relevance::Verdict, 200),
+        act if act.is_verdict() => (Relevance::Verdict, 200),
         Act::World { text } => (Relevance::Fault, world(text)),
         Act::Log { severity, text } => (Relevance::Log, log(severity, text, subjects)),
         Act::Client { text, .. } => return client(text, subjects),
@@ -136,10 +136,6 @@ fn judge_act(event: &TraceEvent, subjects: &Subjects) -> Option<(Relevance, u32)
         Act::Run { place, .. } => (Relevance::Context, decision(*place, subjects)? + party),
         _ => return None,
     })
-}
-
-fn is_verdict(text: &str) -> bool {
-    text.contains(" violated: ") || text.starts_with("simulated time does not advance")
 }
 
 /// The score of an event of the world. Faults and actions of the operator are causes. The start of
@@ -345,7 +341,8 @@ fn decided(event: &TraceEvent, subjects: &Subjects) -> Option<u32> {
         return None;
     }
     if let Act::Record { .. } = &event.act {
-        return (subjects.hangs || subjects.code == "RECOVER").then_some(64);
+        let is_party = (event.process).is_some_and(|it| subjects.processes.contains(&it.pid));
+        return (subjects.hangs || subjects.code == "RECOVER" || is_party).then_some(64);
     }
     if let Act::Slot { slot, field, .. } = &event.act {
         let score = match *field {

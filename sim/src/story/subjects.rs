@@ -80,7 +80,12 @@ impl Subjects {
                 subjects.points.extend(&positions);
                 subjects.wal = near(&settings.geometry, positions);
             }
-            Verdict::Panic { node, at, .. } => {
+            Verdict::Panic {
+                node, at, message, ..
+            } => {
+                let positions: Vec<Lsn> = positions_in(message).collect();
+                subjects.points.extend(&positions);
+                subjects.wal = near(&settings.geometry, positions);
                 subjects.node.clone_from(node);
                 subjects.at = *at;
             }

@@ -9,7 +9,7 @@ use super::subjects::Subjects;
 use super::waits::Waits;
 use super::words;
 use super::{LEAST, LINES, Line, Relevance, Repeats, Story};
-use crate::trace::TraceEvent;
+use crate::trace::{Act, TraceEvent};
 use std::collections::{BTreeMap, BTreeSet};
 use walsim_core::base::Mono;
 
@@ -17,6 +17,9 @@ use walsim_core::base::Mono;
 const KEPT: usize = 2;
 /// A group with more events is a loop. Its last events tell nothing new.
 const LOOP: u64 = 20;
+
+/// The score of the log line that says why a record cannot be read.
+const REASON: u32 = 66;
 
 /// Events that differ only in their numbers.
 #[derive(Debug)]
@@ -39,6 +42,9 @@ pub(super) struct Telling {
     absences: Absences,
     reads: Reads,
     commits: Commits,
+    /// The node and step of the last record that recovery could not read. The log line of this step
+    /// says why.
+    unread: Option<(String, u64)>,
 }
 
 impl Telling {
@@ -50,9 +56,14 @@ impl Telling {
             absences: Absences::default(),
             reads: Reads::default(),
             commits: Commits::default(),
+            unread: None,
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the scores of other events do not depend on earlier events"
+    )]
     pub(super) fn hear(&mut self, event: TraceEvent) {
         self.waits.hear(&event);
         self.absences.hear(&event, &self.subjects);
@@ -60,6 +71,15 @@ impl Telling {
         self.commits.hear(&event, &self.subjects);
         let Some((relevance, score)) = judge(&event, &self.subjects) else {
             return;
+        };
+        let step = Some((event.node.clone(), event.step));
+        let score = match &event.act {
+            Act::Log { .. } if self.unread == step => score.max(REASON),
+            Act::Record { .. } => {
+                self.unread = step;
+                score
+            }
+            _ => score,
         };
         let role = event.process.map_or("", |process| process.role.name());
         let shape = words::shape(&event);

@@ -345,6 +345,14 @@ impl Act {
         self.row().level
     }
 
+    /// Whether the event is the verdict of a run that failed.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        matches!(self, Self::World { text } if text.contains(" violated: ")
+            || text.starts_with("simulated time does not advance")
+            || text.starts_with("panic at "))
+    }
+
     const fn disk(&self) -> Option<&DiskAct> {
         if let Self::Disk { act, .. } | Self::DiskDone { act, .. } = self {
             return Some(act);

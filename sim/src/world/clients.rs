@@ -88,7 +88,7 @@ impl World {
     /// Sends a statement of the operator to a node.
     pub(super) fn ask(&mut self, node: usize, statement: Statement) {
         let operator = self.clients.sessions.len() - 1;
-        self.add_to_story(Some(node), format!("operator: {statement}"));
+        self.emit(Some(node), format!("operator: {statement}"));
         self.clients.sessions[operator].ask(node, statement);
         self.poke(operator);
     }

@@ -53,14 +53,14 @@ impl World {
                 let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
                 self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
-                self.add_to_story(Some(host), format!("power loss: {lost}"));
+                self.emit(Some(host), format!("power loss: {lost}"));
                 if let Some(before) = before {
                     self.record_losses(host, &before);
                 }
                 (off_us, Gone::PowerLoss)
             }
             Doom::Crash(off_us) => {
-                self.add_to_story(Some(host), "all processes killed");
+                self.emit(Some(host), "all processes killed");
                 self.server_processes_end(host);
                 (off_us, Gone::Crash)
             }
@@ -72,7 +72,7 @@ impl World {
 
     /// Called when the postmaster has exited. Schedules the next start of the server.
     pub(super) fn server_ended(&mut self, host: usize) {
-        self.add_to_story(Some(host), "server stopped");
+        self.emit(Some(host), "server stopped");
         let planned = self.hosts[host].boots_at;
         self.server_processes_end(host);
         self.server_event(host, ServerAct::Gone(Gone::Halt));

@@ -271,7 +271,7 @@ impl World {
             self.net.close(self.now, index, conn, &self.choices);
         }
         match exit {
-            Exit::Panic(_) => self.add_to_story(Some(host), format!("process {pid} aborted")),
+            Exit::Panic(_) => self.emit(Some(host), format!("process {pid} aborted")),
             Exit::Normal | Exit::Fatal(_) | Exit::Silent | Exit::Quit | Exit::Killed => {}
         }
     }

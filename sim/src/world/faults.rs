@@ -130,7 +130,7 @@ impl World {
             let open = [Some(PmState::Run), Some(PmState::HotStandby)];
             state.ready = open.contains(&node.view().postmaster_state());
             if state.ready {
-                self.add_to_story(Some(host), "accepts connections");
+                self.emit(Some(host), "accepts connections");
                 self.after_event(host, EventKind::Ready);
             }
         }
@@ -301,7 +301,7 @@ impl World {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
                 self.net.heal(self.now, from, to, &self.choices);
                 self.net.heal(self.now, to, from, &self.choices);
-                self.add_to_story(None, "partition healed");
+                self.emit(None, "partition healed");
             }
             Fault::Delay { a, b, by_us, .. } => {
                 let (from, to) = (self.hosts[a].index, self.hosts[b].index);
@@ -311,7 +311,7 @@ impl World {
             }
             Fault::DiskFull { node, .. } => {
                 self.hosts[node].disk.heal();
-                self.add_to_story(Some(node), "disk has free space again");
+                self.emit(Some(node), "disk has free space again");
             }
             Fault::StopReading { node, .. } => {
                 self.net.resume_reading(self.now, self.hosts[node].index);
@@ -385,7 +385,7 @@ impl World {
             node.reload(state.plan.settings.clone());
         }
         let postmaster = Pid::postmaster(state.incarnation);
-        self.add_to_story(
+        self.emit(
             Some(host),
             format!("operator: reload with {}", edited.join(", ")),
         );
@@ -401,7 +401,7 @@ impl World {
             ShutdownMode::Fast => Signal::Int,
             ShutdownMode::Immediate => Signal::Quit,
         };
-        self.add_to_story(Some(node), format!("{} shutdown requested", mode.name()));
+        self.emit(Some(node), format!("{} shutdown requested", mode.name()));
         self.signal(node, postmaster, signal);
     }
 
@@ -455,7 +455,7 @@ impl World {
             }
             Action::GrowDisk { node, by } => {
                 self.hosts[*node].disk.grow(*by);
-                self.add_to_story(
+                self.emit(
                     Some(*node),
                     format!("operator: disk enlarged by {by} bytes"),
                 );
@@ -481,7 +481,7 @@ impl World {
             self.struck_rows.insert(row);
             self.machine_fault(host, MachineFault::Stall(pid, until));
             let ms = for_us / 1000;
-            self.add_to_story(
+            self.emit(
                 Some(host),
                 format!("process {pid} stalls at {at} for {ms} ms"),
             );
@@ -494,7 +494,7 @@ impl World {
 
     fn struck(&mut self, row: usize, host: Option<usize>, text: impl Into<String>) {
         self.count_fault(row);
-        self.add_to_story(host, text);
+        self.emit(host, text);
     }
 
     /// An fsync error has no effect if no fsync follows. Removes such errors from the list of

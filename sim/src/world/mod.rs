@@ -325,7 +325,7 @@ impl World {
             ),
             facts: facts.unwrap_or_default(),
         };
-        self.add_to_story(None, violation.message.clone());
+        self.emit(None, violation.message.clone());
         self.verdict.get_or_insert(Verdict::Stuck(violation));
     }
 
@@ -475,7 +475,7 @@ impl World {
         self.net.power_on(self.now, index, &self.choices);
         self.net.listen(index, Some(PORT));
         self.server_event(host, ServerAct::Booted);
-        self.add_to_story(Some(host), "server started");
+        self.emit(Some(host), "server started");
     }
 
     /// Passes an input to a node, executes its effects, and runs the checks.

@@ -4,6 +4,7 @@
 use super::{Excuses, Outcome, Verdict, World};
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 use walsim_core::base::{MarkSet, Mono};
@@ -45,6 +46,15 @@ fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| String::from(*text)));
     text.unwrap_or_default()
+}
+
+/// The place and the first line of the message.
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place.as_deref().unwrap_or("an unknown place");
+        let first = self.message.lines().next().unwrap_or_default();
+        write!(f, "panic at {place}: {first}")
+    }
 }
 
 impl Panicked {

@@ -39,7 +39,7 @@ pub(super) struct Quiescence {
 
 impl World {
     pub(super) fn begin_quiescence(&mut self) {
-        self.add_to_story(None, "faults and workload stop");
+        self.emit(None, "faults and workload stop");
         self.forget_unmet_fsync_errors();
         for from in 0..self.hosts.len() {
             self.hosts[from].disk.heal();

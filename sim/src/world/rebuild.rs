@@ -49,7 +49,7 @@ impl World {
             self.excuses.add(excuse);
             self.note_help(host, excuse);
             let name = excuse.name();
-            self.add_to_story(Some(host), format!("cannot catch up by itself: {name}"));
+            self.emit(Some(host), format!("cannot catch up by itself: {name}"));
             let slot = self.hosts[host].plan.settings.primary_slot_name.clone();
             match excuse {
                 Excuse::SlotDropped => self.make_slot(upstream, slot),
@@ -163,7 +163,7 @@ impl World {
         disk.set_up_file(STANDBY_SIGNAL, Content::new(&[]));
         self.hosts[host].disk = disk;
         self.referee.rebuilt(host, upstream);
-        self.add_to_story(Some(host), "rebuilt from a cold copy of its upstream");
+        self.emit(Some(host), "rebuilt from a cold copy of its upstream");
     }
 
     /// Recreates the slot of a rebuilt standby. The old slot may be far behind the copy, and could

@@ -1,7 +1,8 @@
 //! Passes events from the world to its recorder. Recording does not change a run.
 
 use super::World;
-use crate::choice::Key;
+use super::panics::Panicked;
+use crate::choice::{Key, collected_before_panic};
 use crate::disk::{Disk, Ticket};
 use crate::net::Traffic;
 use crate::plan::Plan;
@@ -17,24 +18,32 @@ use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
 /// Runs a plan to its end and records its events. After each step `see` is called with the events
-/// of the step.
+/// of the step. If a step panics, its events end with the panic.
 pub(crate) fn run_recorded(
     plan: &Plan,
     planted: Planted,
-    mut see: impl FnMut(&World, Vec<TraceEvent>),
+    see: impl FnMut(&World, Vec<TraceEvent>),
 ) {
+    run_made(|| World::new(plan, planted, false), see);
+}
+
+fn run_made(make: impl FnOnce() -> World, mut see: impl FnMut(&World, Vec<TraceEvent>)) {
+    let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
-        let mut world = World::new(plan, planted, false);
+        let world = world.insert(make());
         world.record();
         while world.step() {
             let events = world.take_events();
-            see(&world, events);
+            see(world, events);
         }
-        let events = world.take_events();
-        see(&world, events);
     });
-    // If the first run panicked, this run panics too. The first run has already reported the panic.
-    drop(super::panics::caught(run));
+    let result = super::panics::caught(run);
+    let Some(world) = &mut world else { return };
+    if let Err(panic) = result {
+        world.record_panic(&panic);
+    }
+    let events = world.take_events();
+    see(world, events);
 }
 
 /// A run that records its events, and returns them as an iterator.
@@ -42,6 +51,7 @@ pub(crate) fn run_recorded(
 pub struct RecordedRun {
     world: World,
     events: VecDeque<TraceEvent>,
+    ended: bool,
 }
 
 impl RecordedRun {
@@ -56,6 +66,7 @@ impl RecordedRun {
         Self {
             world,
             events: VecDeque::new(),
+            ended: false,
         }
     }
 }
@@ -64,12 +75,14 @@ impl Iterator for RecordedRun {
     type Item = TraceEvent;
 
     fn next(&mut self) -> Option<TraceEvent> {
-        while self.events.is_empty() {
-            let goes_on = self.world.step();
-            self.events.extend(self.world.take_events());
-            if !goes_on && self.events.is_empty() {
-                return None;
+        while self.events.is_empty() && !self.ended {
+            let (world, ended) = (&mut self.world, &mut self.ended);
+            let step = std::panic::AssertUnwindSafe(|| *ended = !world.step());
+            if let Err(panic) = super::panics::caught(step) {
+                self.world.record_panic(&panic);
+                self.ended = true;
             }
+            self.events.extend(self.world.take_events());
         }
         self.events.pop_front()
     }
@@ -110,6 +123,20 @@ impl World {
             let (choice, value) = (self.choices.text(*key), *value);
             self.recorder.add(spot, || Act::Choice { choice, value });
         }
+    }
+
+    /// Records a panic, and the choices of the step that panicked. The state of the world is
+    /// unreliable, so that only the numbers of the node and its process are used.
+    fn record_panic(&mut self, panic: &Panicked) {
+        self.record_choices(&collected_before_panic());
+        let (host, ran) = self.driven.unzip();
+        let process = ran.flatten();
+        let spot = Spot {
+            process: process.map(|(pid, role)| ProcessName { role, pid }),
+            ..self.spot(host, None)
+        };
+        let text = panic.to_string();
+        self.recorder.add(spot, || Act::World { text });
     }
 
     fn spot(&self, host: Option<usize>, pid: Option<(Pid, Option<Role>)>) -> Spot {
@@ -327,5 +354,34 @@ fn exit_in_words(exit: &Exit) -> String {
         Exit::Panic(event) => format!("aborted after {event}"),
         Exit::Quit => String::from("exit status 2 after SIGQUIT"),
         Exit::Killed => String::from("killed by SIGKILL"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Profile, generate};
+    use crate::world::Event;
+    use walsim_core::base::Mono;
+
+    /// The last events of a run that panics are those of the step that panicked, and the panic.
+    #[test]
+    fn the_events_before_a_panic_are_kept() {
+        let plan = generate(Profile::Default, 9);
+        let make = || {
+            let mut world = World::new(&plan, Planted::NONE, false);
+            // There is no such node.
+            world.at(Mono(500_000), Event::Boot(usize::MAX));
+            world
+        };
+        let mut events = Vec::new();
+        run_made(make, |_, new| events.extend(new));
+        let last = events.last().expect("the run has events");
+        assert!(events.len() > 100 && last.at == Mono(500_000), "{last}");
+        assert!(last.act.is_verdict(), "{last}");
+        assert!(
+            last.to_string().contains("panic at sim/src/world/"),
+            "{last}"
+        );
     }
 }

@@ -84,8 +84,9 @@ impl Spans {
 }
 
 impl World {
-    /// Adds a main event of the run to the trace and to the events of `tracing`.
-    pub(super) fn add_to_story(&mut self, host: Option<usize>, text: impl Into<String>) {
+    /// Emits a fault, an action of an operator, a start or stop of a server, or another main event
+    /// of the run: to the trace, and as an event of `tracing`.
+    pub(super) fn emit(&mut self, host: Option<usize>, text: impl Into<String>) {
         let text = text.into();
         self.record_world(host, &text);
         let named = host.map(|host| (host, self.hosts[host].plan.name.as_str()));

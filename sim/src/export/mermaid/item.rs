@@ -156,7 +156,7 @@ impl<'a> Finder<'a> {
             Act::Send { peer, message, .. } => return self.message(event, peer, message),
             Act::World { text } => {
                 let (rank, place) = match event.node.is_empty() {
-                    true if text.contains(" violated: ") => (Rank::Story, Place::All),
+                    _ if event.act.is_verdict() => (Rank::Story, Place::All),
                     true => (Rank::World, Place::All),
                     false => (Rank::World, Place::Node(event.node.clone())),
                 };

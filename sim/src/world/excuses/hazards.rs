@@ -31,7 +31,7 @@ impl World {
             {
                 *looks = 0;
                 self.excuses.add(excuse);
-                self.add_to_story(Some(host), format!("operator: {}", excuse.name()));
+                self.emit(Some(host), format!("operator: {}", excuse.name()));
                 self.shut_down(host, ShutdownMode::Immediate);
             }
         }
