@@ -19,7 +19,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The kinds of choices, each of which a plan can pin.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 22] = [
     "crash.cut",
     "crash.when",
     "disk.fsync-covers",
@@ -28,7 +28,9 @@ pub const KINDS: [&str; 20] = [
     "disk.loss.cut",
     "disk.loss.file",
     "disk.loss.length",
+    "disk.loss.name",
     "disk.loss.names",
+    "disk.loss.order",
     "disk.loss.prefix",
     "disk.loss.sectors",
     "disk.loss.write",

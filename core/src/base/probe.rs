@@ -69,6 +69,8 @@ named! {
         ConsistentWithoutHotStandby = "consistent-without-hot-standby",
         /// An old WAL segment was removed and not recycled, because `wal_recycle` was off.
         RecyclingOff = "recycling-off",
+        /// In a loss of power, a change of a directory was lost, and a later change survived.
+        DirectoryChangesReordered = "directory-changes-reordered",
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file: its contents in the page cache, its contents on the platter, and its unsynced writes.
 
 use super::content::Content;
+use super::tree::PendingChange;
 use crate::choice::{Choices, Key, Subject};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -394,6 +395,24 @@ impl Dice<'_> {
     fn cut(&self, inode: u64, number: u64, n: u64) -> u64 {
         let key = Key::new("disk.loss.cut", self.subject, [inode, number]);
         self.choices.below(key, n)
+    }
+
+    /// Whether the changes of a directory survive the power loss with this number in their order,
+    /// as in a journal.
+    pub(super) fn keeps_order(&self, losses: u64, dir: u64) -> bool {
+        let key = Key::new("disk.loss.order", self.subject, [losses, dir]);
+        self.choices.below(key, 2) == 0
+    }
+
+    /// Whether a change of a directory may survive the power loss with this number.
+    pub(super) fn name(&self, losses: u64, change: PendingChange) -> bool {
+        let PendingChange { dir, index, of } = change;
+        if self.keeps_order(losses, dir) {
+            let cut = Key::new("disk.loss.names", self.subject, [losses, dir]);
+            return index < of - self.choices.below(cut, of + 1);
+        }
+        let name = Key::new("disk.loss.name", self.subject, [losses << 32 | dir, index]);
+        self.choices.below(name, 2) == 0
     }
 
     /// Whether this sector of a write survives. Each sector has one random bit.

@@ -129,6 +129,8 @@ pub struct PowerLoss {
     pub bytes: u64,
     /// The number of changes of names that did not survive.
     pub names: u64,
+    /// A change of names was lost, and a later change in the same directory survived.
+    pub reordered: bool,
     /// Torn data pages, each with its file and page number. A torn page equals neither its old
     /// contents nor a later version.
     pub torn: Vec<(FilePath, u64)>,
@@ -196,7 +198,7 @@ impl Disk {
             } => {
                 let result = self.fsync(inode, upto, call, fault, choices);
                 if let (Ok(_), Some(renamed)) = (&result, renamed) {
-                    self.tree.settle(renamed.dir, renamed.number);
+                    self.tree.settle_change(renamed.dir, renamed.number);
                     self.sweep();
                 }
                 self.unpin(inode);
@@ -242,14 +244,14 @@ impl Disk {
             loss.torn
                 .extend(torn.map(|page| (inode.path.clone(), page)));
         }
-        loss.names = self.tree.lose(|dir, changes| match fate {
-            Fate::AllKept => changes,
-            Fate::NoneKept => 0,
-            Fate::PerFile | Fate::PerWrite => {
-                let key = Key::new("disk.loss.names", subject, [losses, dir]);
-                changes - choices.below(key, changes + 1)
-            }
+        let in_order = |dir| dice.keeps_order(losses, dir);
+        let names = self.tree.lose(in_order, |change| match fate {
+            Fate::AllKept => true,
+            Fate::NoneKept => false,
+            Fate::PerFile | Fate::PerWrite => dice.name(losses, change),
         });
+        loss.names = names.changes;
+        loss.reordered = names.reordered;
         self.descriptors.clear();
         self.loose = true;
         self.sweep();

@@ -310,24 +310,93 @@ fn a_directory_sync_covers_only_what_was_changed_before_its_issue() {
     assert_eq!(rig.disk.list("pg_wal"), ["b", "c"]);
 }
 
-#[test]
-fn names_survive_in_order_and_a_rename_between_directories_whole_or_not_at_all() {
-    let mut seen = std::collections::BTreeSet::new();
-    for seed in 0..200 {
+fn ordered(seed: u64, order: u64) -> Choices {
+    let pins = BTreeMap::from([("disk.loss.order".to_owned(), order)]);
+    Choices::with_pins(seed, Vec::new(), pins)
+}
+
+/// The names in `base` and the loss of each of 400 power losses. Before, a file is created, another
+/// one moved into the directory, and a third one created.
+fn survivors(order: u64) -> Vec<(Vec<String>, PowerLoss)> {
+    let lose = |seed| {
         let mut rig = Rig::new();
-        rig.choices = Choices::new(seed);
+        rig.choices = ordered(seed, order);
         rig.durable("pg_wal/a", b"a");
         rig.open("base/first", OpenFlags::CreateNew);
         rig.rename("pg_wal/a", "base/second");
         rig.open("base/third", OpenFlags::CreateNew);
-        rig.lose_power();
-        let names = rig.disk.list("base");
+        let loss = rig.lose_power();
+        let moved = rig.disk.exists("base/second");
+        assert_ne!(
+            rig.disk.exists("pg_wal/a"),
+            moved,
+            "seed {seed}: half of a rename"
+        );
+        (rig.disk.list("base"), loss)
+    };
+    (0..400).map(lose).collect()
+}
+
+#[test]
+fn names_survive_in_order_in_half_of_the_directories() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (names, loss) in survivors(0) {
         let prefix = ["first", "second", "third"];
-        assert_eq!(names, prefix[..names.len()], "seed {seed}");
-        assert_eq!(rig.disk.exists("pg_wal/a"), names.len() < 2, "seed {seed}");
+        assert_eq!(names, prefix[..names.len()]);
+        assert!(!loss.reordered);
         seen.insert(names.len());
     }
     assert_eq!(seen.len(), 4, "every cut is drawn");
+}
+
+#[test]
+fn names_survive_in_any_order() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (names, loss) in survivors(1) {
+        let prefix = ["first", "second", "third"];
+        assert_eq!(loss.reordered, names != prefix[..names.len()], "{names:?}");
+        seen.insert(names);
+    }
+    assert_eq!(seen.len(), 8, "every subset is drawn");
+}
+
+/// A change depends on the earlier changes of the same name, and on nothing else.
+#[test]
+fn changes_of_one_name_survive_in_order() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..400 {
+        let mut rig = Rig::new();
+        rig.choices = ordered(seed, 1);
+        rig.durable("pg_wal/a", b"old");
+        rig.rename("pg_wal/a", "pg_wal/b");
+        rig.rename("pg_wal/b", "pg_wal/c");
+        rig.open("pg_wal/a", OpenFlags::CreateNew);
+        rig.open("pg_wal/d", OpenFlags::CreateNew);
+        rig.lose_power();
+        seen.insert(rig.disk.list("pg_wal").concat());
+    }
+    let all = ["a", "ad", "b", "bd", "ab", "abd", "c", "cd", "ac", "acd"];
+    assert!(
+        seen.iter().all(|names| all.contains(&names.as_str())),
+        "{seen:?}"
+    );
+    assert_eq!(seen.len(), all.len());
+}
+
+/// An fsync of a new file makes the name of this file durable, and no other change of the
+/// directory.
+#[test]
+fn an_fsync_of_a_new_file_covers_no_other_name() {
+    let mut rig = Rig::new().pin(LOSE_ALL);
+    rig.durable("pg_wal/a", b"a");
+    rig.durable("pg_wal/b", b"b");
+    rig.run(&DiskOp::Unlink("pg_wal/a".into())).unwrap();
+    rig.run(&DiskOp::Unlink("pg_wal/b".into())).unwrap();
+    let new = rig.open("pg_wal/b", OpenFlags::CreateNew);
+    rig.fsync(new);
+    rig.lose_power();
+    assert_eq!(rig.disk.list("pg_wal"), ["a", "b"]);
+    assert_eq!(rig.text("pg_wal/b").as_deref(), Some(""));
 }
 
 #[test]

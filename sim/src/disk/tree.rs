@@ -1,8 +1,9 @@
 //! The names of files: directories in the page cache, on the platter, and their unsynced changes.
 //!
-//! The changes of one directory become durable in their order, as in a journal. Changes of
-//! different directories are independent of each other. Only a rename between two directories
-//! becomes durable in both of them or in neither.
+//! Changes become durable in any order. There are two exceptions. Changes of one name become
+//! durable in their order, and a rename changes two names. A rename becomes durable as a whole,
+//! also between two directories. An fsync of a directory makes all earlier changes of the directory
+//! durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -78,15 +79,21 @@ impl Change {
     }
 
     fn concerns(&self, name: &str) -> bool {
-        match self {
-            Self::Put(changed, _) | Self::Remove(changed) => &**changed == name,
-            Self::Move(from, to) => &**from == name || &**to == name,
-        }
+        self.names().any(|changed| **changed == *name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let (first, second) = match self {
+            Self::Put(name, _) | Self::Remove(name) => (name, None),
+            Self::Move(from, to) => (from, Some(to)),
+        };
+        [first].into_iter().chain(second)
     }
 }
 
 impl Dir {
-    /// What a name refers to after each prefix of the unsynced changes.
+    /// What a name refers to after each prefix of the unsynced changes. Any other order of the
+    /// changes gives the same result, because the changes of one name keep their order.
     fn reachable(&self, name: &str) -> BTreeSet<Node> {
         let mut nodes: BTreeSet<Node> = self.durable.get(name).copied().into_iter().collect();
         if self.log.iter().any(|entry| entry.change.concerns(name)) {
@@ -98,6 +105,25 @@ impl Dir {
         }
         nodes
     }
+}
+
+/// An unsynced change of a directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingChange {
+    pub(super) dir: u64,
+    /// The position among the unsynced changes of the directory.
+    pub(super) index: u64,
+    /// The number of unsynced changes of the directory.
+    pub(super) of: u64,
+}
+
+/// The changes of names that a power loss has undone.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct LostNames {
+    /// How many were undone.
+    pub(super) changes: u64,
+    /// A change was undone, and a later change of the same directory survived.
+    pub(super) reordered: bool,
 }
 
 /// All directories of a disk.
@@ -263,12 +289,12 @@ impl Tree {
             );
             put.map(|logged| (*number, logged.number))
         });
-        if let Some((dir, upto)) = created {
-            self.settle(dir, upto);
+        if let Some((dir, number)) = created {
+            self.settle_change(dir, number);
         }
     }
 
-    /// Makes the changes of a directory durable, up to the change with this number.
+    /// Makes all changes of a directory durable, up to the change with this number.
     pub(super) fn settle(&mut self, dir: u64, upto: u64) {
         let Some(here) = self.dirs.get_mut(&dir) else {
             return;
@@ -280,7 +306,36 @@ impl Tree {
         }
         for entry in entries {
             if let Some(other) = entry.other {
-                self.settle(other, entry.number);
+                self.settle_change(other, entry.number);
+            }
+        }
+    }
+
+    /// Makes one change of a directory durable, and the earlier changes that it depends on.
+    pub(super) fn settle_change(&mut self, dir: u64, number: u64) {
+        let Some(here) = self.dirs.get_mut(&dir) else {
+            return;
+        };
+        let Some(last) = here.log.iter().position(|entry| entry.number == number) else {
+            return;
+        };
+        let mut names: BTreeSet<Arc<str>> = here.log[last].change.names().cloned().collect();
+        let mut needed = vec![last];
+        for (index, entry) in here.log[..last].iter().enumerate().rev() {
+            if entry.change.names().any(|name| names.contains(name)) {
+                names.extend(entry.change.names().cloned());
+                needed.push(index);
+            }
+        }
+        // The indexes are in descending order.
+        let mut entries: Vec<Logged> = needed.iter().map(|at| here.log.remove(*at)).collect();
+        entries.reverse();
+        for entry in &entries {
+            entry.change.apply(&mut here.durable);
+        }
+        for entry in entries {
+            if let Some(other) = entry.other {
+                self.settle_change(other, entry.number);
             }
         }
     }
@@ -293,48 +348,69 @@ impl Tree {
         }
     }
 
-    /// Loses power. In each directory a prefix of the changes survives. Its length is `choose(dir,
-    /// changes)`. Returns the number of lost changes.
-    pub(super) fn lose(&mut self, choose: impl Fn(u64, u64) -> u64) -> u64 {
-        let mut kept: BTreeMap<u64, usize> = BTreeMap::new();
-        for (number, dir) in &self.dirs {
-            let changes = u64::try_from(dir.log.len()).expect("a length fits into 64 bits");
-            let prefix = usize::try_from(choose(*number, changes)).expect("at most the length");
-            kept.insert(*number, prefix);
-        }
-        while let Some((dir, cut)) = self.half_kept(&kept) {
-            kept.insert(dir, cut);
-        }
-        let mut lost = 0;
-        for (number, dir) in &mut self.dirs {
-            let prefix = kept[number];
-            for entry in &dir.log[..prefix] {
-                entry.change.apply(&mut dir.durable);
+    /// Loses power. `chosen` says which changes may survive. A change is lost if an earlier change
+    /// of the same name is lost. In a directory for which `in_order` is true, it is also lost if
+    /// any earlier change of the directory is lost.
+    pub(super) fn lose(
+        &mut self,
+        in_order: impl Fn(u64) -> bool,
+        chosen: impl Fn(PendingChange) -> bool,
+    ) -> LostNames {
+        let mut lost: BTreeSet<(u64, Arc<str>)> = BTreeSet::new();
+        let mut cut: BTreeSet<u64> = BTreeSet::new();
+        let mut kept = BTreeSet::new();
+        for (number, halves) in self.changes_in_order() {
+            let survives = halves.iter().all(|(place, change)| {
+                let free = |name: &Arc<str>| !lost.contains(&(place.dir, name.clone()));
+                chosen(*place) && !cut.contains(&place.dir) && change.names().all(free)
+            });
+            if survives {
+                kept.insert(number);
+            } else {
+                let names = halves.iter().flat_map(|(place, change)| {
+                    change.names().map(|name| (place.dir, name.clone()))
+                });
+                lost.extend(names);
+                let dirs = halves.iter().map(|(place, _)| place.dir);
+                cut.extend(dirs.filter(|dir| in_order(*dir)));
             }
-            lost += dir.log.len() - prefix;
-            dir.log.clear();
-            dir.live = dir.durable.clone();
         }
-        u64::try_from(lost).expect("a length fits into 64 bits")
-    }
-
-    /// Finds a directory that would keep one half of a rename while the other half is lost. Returns
-    /// this directory, and how many of its changes may survive so that both halves are lost.
-    fn half_kept(&self, kept: &BTreeMap<u64, usize>) -> Option<(u64, usize)> {
-        for (number, dir) in &self.dirs {
-            for (index, entry) in dir.log[..kept[number]].iter().enumerate() {
-                let Some(other) = entry.other else { continue };
-                let Some(dir) = self.dirs.get(&other) else {
-                    continue;
-                };
-                let halves = &dir.log;
-                let position = halves.iter().position(|half| half.number == entry.number);
-                if position.is_some_and(|position| position >= kept[&other]) {
-                    return Some((*number, index));
+        let mut losses = LostNames::default();
+        for dir in self.dirs.values_mut() {
+            let mut gap = false;
+            for entry in dir.log.drain(..) {
+                if kept.contains(&entry.number) {
+                    entry.change.apply(&mut dir.durable);
+                    losses.reordered |= gap;
+                } else {
+                    losses.changes += 1;
+                    gap = true;
                 }
             }
+            dir.live = dir.durable.clone();
         }
-        None
+        losses
+    }
+
+    /// The unsynced changes of all directories, by number. A rename between two directories has two
+    /// halves.
+    fn changes_in_order(&self) -> BTreeMap<u64, Vec<(PendingChange, &Change)>> {
+        let mut changes: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for (dir, here) in &self.dirs {
+            let of = u64::try_from(here.log.len()).expect("a length fits into 64 bits");
+            for (index, entry) in (0..).zip(&here.log) {
+                let place = PendingChange {
+                    dir: *dir,
+                    index,
+                    of,
+                };
+                changes
+                    .entry(entry.number)
+                    .or_default()
+                    .push((place, &entry.change));
+            }
+        }
+        changes
     }
 
     /// Counts a system call on a directory, for the keys of choices.

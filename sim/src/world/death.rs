@@ -50,6 +50,9 @@ impl World {
                 if loss.bytes > 0 {
                     self.marks.insert(Mark::PowerLossLostBytes);
                 }
+                if loss.reordered {
+                    self.marks.insert(Mark::DirectoryChangesReordered);
+                }
                 let (bytes, names, torn) = (loss.bytes, loss.names, loss.torn.len());
                 self.referee.torn(host, &loss.torn);
                 let lost = format!("{bytes} bytes and {names} names lost, {torn} pages torn");
