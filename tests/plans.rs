@@ -408,6 +408,29 @@ fn the_documented_plan_is_a_plan() {
     assert_eq!(expect.marks, [Mark::PowerLossLostBytes]);
 }
 
+/// docs/coverage.md names only scenarios and tests that exist.
+#[test]
+fn covered_tests_exist() {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let page = include_str!("../docs/coverage.md");
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        if let Some((file, function)) = word.split_once("::") {
+            let source =
+                fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(
+                source.contains(&format!("fn {function}(")),
+                "{word} does not exist"
+            );
+            named += 1;
+        } else if word.starts_with("scenarios/") {
+            assert!(root.join(word).is_file(), "{word} does not exist");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} names were found");
+}
+
 /// Very large times in a plan must not cause a panic, although the run may be useless.
 #[test]
 fn times_without_measure_stop_no_run() {

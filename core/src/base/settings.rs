@@ -131,6 +131,8 @@ pub struct Settings {
     pub max_replication_slots: u32,
     /// `max_slot_wal_keep_size`. `None` means no limit, which is -1 in PostgreSQL.
     pub max_slot_wal_keep_size: Option<u64>,
+    /// `idle_replication_slot_timeout` in seconds (since 18). 0 disables the timeout.
+    pub idle_replication_slot_timeout_s: u32,
     /// `primary_slot_name`. Empty if the walreceiver uses no slot.
     pub primary_slot_name: String,
     /// `wal_sender_timeout`. 0 disables the timeout.
@@ -176,6 +178,7 @@ impl Settings {
             wal_recycle: true,
             max_replication_slots: 10,
             max_slot_wal_keep_size: None,
+            idle_replication_slot_timeout_s: 0,
             primary_slot_name: String::new(),
             wal_sender_timeout_ms: 60_000,
             wal_receiver_timeout_ms: 60_000,
@@ -214,6 +217,7 @@ impl Settings {
             wal_recycle,
             max_replication_slots,
             max_slot_wal_keep_size,
+            idle_replication_slot_timeout_s,
             primary_slot_name,
             wal_sender_timeout_ms,
             wal_receiver_timeout_ms,
@@ -246,6 +250,7 @@ impl Settings {
         self.wal_keep_size = *wal_keep_size;
         self.wal_recycle = *wal_recycle;
         self.max_slot_wal_keep_size = *max_slot_wal_keep_size;
+        self.idle_replication_slot_timeout_s = *idle_replication_slot_timeout_s;
         self.primary_slot_name.clone_from(primary_slot_name);
         self.wal_sender_timeout_ms = *wal_sender_timeout_ms;
         self.wal_receiver_timeout_ms = *wal_receiver_timeout_ms;

@@ -21,5 +21,5 @@ pub use log::{LogEvent, Message, Severity, SqlState};
 pub use net::{NetEvent, NetOp, Refusal, SEND_WINDOW};
 pub use place::Place;
 pub use receive_message::{ReceiveMessage, RowCounts};
-pub use slot_message::{SlotExcess, SlotMessage};
+pub use slot_message::{SlotExcess, SlotMessage, SlotObsolete};
 pub use wait::{Poll, Wait, Woken, Yield};

@@ -16,6 +16,59 @@ pub struct SlotExcess {
     pub bytes: u64,
 }
 
+/// Why a checkpoint invalidates a slot. Mirrors the causes of `ReplicationSlotInvalidationCause`
+/// that apply to physical slots.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SlotObsolete {
+    /// `RS_INVAL_WAL_REMOVED`
+    WalRemoved(SlotExcess),
+    /// `RS_INVAL_IDLE_TIMEOUT` (since 18)
+    IdleTimeout {
+        /// The slot's restart_lsn.
+        restart_lsn: Lsn,
+        /// For how many seconds no process has acquired the slot.
+        idle_s: i64,
+        /// `idle_replication_slot_timeout`, in seconds.
+        timeout_s: i64,
+    },
+}
+
+impl SlotObsolete {
+    /// The restart_lsn that the slot had.
+    #[must_use]
+    pub const fn restart_lsn(self) -> Lsn {
+        match self {
+            Self::WalRemoved(excess) => excess.restart_lsn,
+            Self::IdleTimeout { restart_lsn, .. } => restart_lsn,
+        }
+    }
+
+    /// The setting that a user may increase.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::WalRemoved(_) => "max_slot_wal_keep_size",
+            Self::IdleTimeout { .. } => "idle_replication_slot_timeout",
+        }
+    }
+
+    /// The DETAIL since 16.
+    fn detail(self, version: PgVersion) -> String {
+        match self {
+            Self::WalRemoved(SlotExcess { restart_lsn, bytes }) => {
+                let restart_lsn = restart_lsn.text(version);
+                let unit = if bytes == 1 { "byte" } else { "bytes" };
+                format!("The slot's restart_lsn {restart_lsn} exceeds the limit by {bytes} {unit}.")
+            }
+            Self::IdleTimeout {
+                idle_s, timeout_s, ..
+            } => format!(
+                "The slot's idle time of {idle_s}s exceeds the configured \
+                 \"idle_replication_slot_timeout\" duration of {timeout_s}s."
+            ),
+        }
+    }
+}
+
 /// All messages about slots. If the text depends on the version, the version is a field.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[allow(
@@ -60,13 +113,13 @@ pub enum SlotMessage {
     TerminatingOwner {
         pid: u32,
         name: String,
-        excess: SlotExcess,
+        cause: SlotObsolete,
         version: PgVersion,
     },
-    #[error("{}", invalidating(name, *excess, *version))]
+    #[error("{}", invalidating(name, *cause, *version))]
     Invalidating {
         name: String,
-        excess: SlotExcess,
+        cause: SlotObsolete,
         version: PgVersion,
     },
     #[error("too many replication slots active before shutdown")]
@@ -90,18 +143,11 @@ impl SlotMessage {
             Self::CannotAdvance(_) => Some(
                 "This slot has never previously reserved WAL, or it has been invalidated.".into(),
             ),
-            Self::TerminatingOwner {
-                excess, version, ..
-            }
-            | Self::Invalidating {
-                excess, version, ..
-            } if *version >= PgVersion::V16 => {
-                let SlotExcess { restart_lsn, bytes } = excess;
-                let restart_lsn = restart_lsn.text(*version);
-                let unit = if *bytes == 1 { "byte" } else { "bytes" };
-                Some(format!(
-                    "The slot's restart_lsn {restart_lsn} exceeds the limit by {bytes} {unit}."
-                ))
+            Self::TerminatingOwner { cause, version, .. }
+            | Self::Invalidating { cause, version, .. }
+                if *version >= PgVersion::V16 =>
+            {
+                Some(cause.detail(*version))
             }
             Self::Name(_)
             | Self::File { .. }
@@ -140,10 +186,11 @@ impl SlotMessage {
                 let (setting, least) = (quoted(*version, "wal_level"), quoted(*version, "logical"));
                 Some(format!("Change {setting} to be {least} or higher."))
             }
-            Self::TerminatingOwner { version, .. } | Self::Invalidating { version, .. }
+            Self::TerminatingOwner { cause, version, .. }
+            | Self::Invalidating { cause, version, .. }
                 if *version >= PgVersion::V16 =>
             {
-                let setting = quoted(*version, "max_slot_wal_keep_size");
+                let setting = quoted(*version, cause.setting());
                 Some(format!("You might need to increase {setting}."))
             }
             Self::File { .. }
@@ -174,11 +221,11 @@ pub(super) fn quoted(version: PgVersion, name: &str) -> String {
     }
 }
 
-fn invalidating(name: &str, excess: SlotExcess, version: PgVersion) -> String {
+fn invalidating(name: &str, cause: SlotObsolete, version: PgVersion) -> String {
     match version {
         PgVersion::V15 => format!(
             "invalidating slot \"{name}\" because its restart_lsn {} exceeds max_slot_wal_keep_size",
-            excess.restart_lsn
+            cause.restart_lsn()
         ),
         PgVersion::V16 | PgVersion::V17 | PgVersion::V18 | PgVersion::V19 => {
             format!("invalidating obsolete replication slot \"{name}\"")
@@ -201,7 +248,7 @@ mod tests {
             let name = String::from("s");
             let message = SlotMessage::Invalidating {
                 name,
-                excess,
+                cause: SlotObsolete::WalRemoved(excess),
                 version,
             };
             let off = SlotMessage::Off(version).to_string();
@@ -224,6 +271,32 @@ mod tests {
                 Some("The slot's restart_lsn 0/3000028 exceeds the limit by 1 byte.".into()),
                 Some("You might need to increase \"max_slot_wal_keep_size\".".into()),
                 "replication slots can only be used if \"max_replication_slots\" > 0".into()
+            )
+        );
+    }
+
+    /// The texts that a real 18 logs for an idle slot.
+    #[test]
+    fn an_idle_slot_is_described() {
+        let message = SlotMessage::Invalidating {
+            name: "s".into(),
+            cause: SlotObsolete::IdleTimeout {
+                restart_lsn: Lsn(1),
+                idle_s: 61,
+                timeout_s: 60,
+            },
+            version: PgVersion::V18,
+        };
+        assert_eq!(
+            (message.to_string(), message.detail(), message.hint()),
+            (
+                "invalidating obsolete replication slot \"s\"".into(),
+                Some(
+                    "The slot's idle time of 61s exceeds the configured \
+                     \"idle_replication_slot_timeout\" duration of 60s."
+                        .into()
+                ),
+                Some("You might need to increase \"idle_replication_slot_timeout\".".into())
             )
         );
     }

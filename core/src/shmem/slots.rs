@@ -1,7 +1,7 @@
 //! Physical replication slots in shared memory. Mirrors `ReplicationSlot` of slot.h.
 
 use super::touched::Check;
-use crate::base::{Lsn, PgVersion, Pid};
+use crate::base::{Lsn, PgVersion, Pid, TimestampTz};
 use crate::wire::slot_file::{Persistency, SlotFile};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,6 +14,9 @@ pub enum Invalidation {
     /// the invalidation. Only PostgreSQL 15 saves this position in the file of the slot
     /// (`invalidated_at`).
     WalRemoved(Lsn),
+    /// The slot was inactive for longer than `idle_replication_slot_timeout` (since 18). The slot
+    /// keeps its restart_lsn.
+    IdleTimeout,
     /// Another cause, which was read from the file of a slot (since 16).
     Other(u32),
 }
@@ -24,9 +27,9 @@ impl Invalidation {
     pub const fn name(self) -> &'static str {
         match self {
             Self::WalRemoved(_) => "wal_removed",
+            Self::IdleTimeout => "idle_timeout",
             Self::Other(2) => "rows_removed",
             Self::Other(4) => "wal_level_insufficient",
-            Self::Other(8) => "idle_timeout",
             Self::Other(_) => "unknown",
         }
     }
@@ -34,6 +37,8 @@ impl Invalidation {
 
 /// `RS_INVAL_WAL_REMOVED`
 const WAL_REMOVED: u32 = 1;
+/// `RS_INVAL_IDLE_TIMEOUT`
+const IDLE_TIMEOUT: u32 = 8;
 
 /// One entry of `ReplicationSlotCtl->replication_slots`.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -60,6 +65,9 @@ pub struct Slot {
     pub dirty: bool,
     /// `last_saved_restart_lsn` (since 18): the restart_lsn in the state file.
     pub last_saved_restart_lsn: Lsn,
+    /// `inactive_since` (since 17): when the slot was last released, or when the server started.
+    /// `None` while a process has acquired the slot.
+    pub inactive_since: Option<TimestampTz>,
 }
 
 impl Slot {
@@ -67,6 +75,13 @@ impl Slot {
     pub const fn mark_dirty(&mut self) {
         self.just_dirtied = true;
         self.dirty = true;
+    }
+
+    /// `ReplicationSlotSetInactiveSince`. The time of an invalidated slot does not change.
+    pub fn set_inactive_since(&mut self, version: PgVersion, since: Option<TimestampTz>) {
+        if version >= PgVersion::V17 && self.invalidated.is_none() {
+            self.inactive_since = since;
+        }
     }
 
     /// Is the slot invalidated? In 15 a slot that has a restart_lsn again is valid. Since 16 a slot
@@ -82,6 +97,7 @@ impl Slot {
         let (invalidated_at, cause) = match self.invalidated {
             None => (Lsn::INVALID, 0),
             Some(Invalidation::WalRemoved(at)) => (at, WAL_REMOVED),
+            Some(Invalidation::IdleTimeout) => (Lsn::INVALID, IDLE_TIMEOUT),
             Some(Invalidation::Other(cause)) => (Lsn::INVALID, cause),
         };
         SlotFile {
@@ -107,6 +123,7 @@ impl Slot {
             }
             (PgVersion::V15, _) | (_, 0) => None,
             (_, WAL_REMOVED) => Some(Invalidation::WalRemoved(Lsn::INVALID)),
+            (_, IDLE_TIMEOUT) => Some(Invalidation::IdleTimeout),
             (_, cause) => Some(Invalidation::Other(cause)),
         };
         Self {
@@ -234,8 +251,8 @@ mod tests {
             ),
             (
                 PgVersion::V18,
-                Some(Invalidation::Other(8)),
-                Some(Invalidation::Other(8)),
+                Some(Invalidation::IdleTimeout),
+                Some(Invalidation::IdleTimeout),
             ),
         ] {
             let slot = Slot {

@@ -120,7 +120,7 @@ impl Check for Slot {
         let slots = self.nodes.of(step.site.host);
         slots.boot(step.site.boot);
         slots.follow(shmem, pid);
-        if known.slots_moved(step.site.host) {
+        if known.slots_changed(step.site.host) {
             slots.positions(shmem, pid);
         }
         for (_, effect) in &step.effects.0 {

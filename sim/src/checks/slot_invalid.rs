@@ -86,7 +86,7 @@ mod tests {
         };
         let judge = |version, slot: &Slot| streams(SITE, version, slot, Lsn(7)).is_ok();
         let good = slot(None);
-        for cause in [Invalidation::WalRemoved(Lsn(5)), Invalidation::Other(8)] {
+        for cause in [Invalidation::WalRemoved(Lsn(5)), Invalidation::IdleTimeout] {
             let lost = slot(Some(cause));
             for version in [PgVersion::V15, PgVersion::V16, PgVersion::V17] {
                 assert!(judge(version, &lost) && judge(version, &good));

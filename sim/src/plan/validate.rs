@@ -6,7 +6,7 @@ use super::rows::{FileRow, OffRow};
 use super::{Fault, NodePlan, Plan};
 use std::ops::Range;
 use toml::Spanned;
-use walsim_core::base::{did_you_mean, show_size, show_us};
+use walsim_core::base::{Settings, did_you_mean, kept_settings, show_size, show_us};
 use walsim_core::node::{InitialFile, initdb};
 
 /// How long a server may stay off after the active part of the run has ended. The bound for
@@ -50,6 +50,7 @@ impl Plan {
         let faults = || self.faults.iter().enumerate();
         bandwidth
             .or_else(|| nodes().find_map(|(n, node)| too_small(n, node)))
+            .or_else(|| nodes().find_map(|(n, node)| too_new(n, node)))
             .or_else(|| self.without_walsender())
             .or_else(|| {
                 faults().find_map(|(n, row)| match &row.fault {
@@ -99,6 +100,21 @@ impl Plan {
             ),
         })
     }
+}
+
+/// Checks that the version has all settings that the plan sets.
+fn too_new(n: usize, node: &NodePlan) -> Option<Flaw> {
+    let settings = &node.settings;
+    let default = Settings::new(settings.pg_version, settings.geometry);
+    let unknown = kept_settings()
+        .filter(|setting| setting.since > settings.pg_version)
+        .find(|setting| setting.exact_text(settings) != setting.exact_text(&default))?;
+    let (name, since) = (unknown.name, unknown.since.major());
+    Some(Flaw {
+        part: Part::Node(n),
+        message: format!("{name} is a setting of PostgreSQL {since} and later"),
+        help: format!("remove {name}, or set `version` to {since} or higher"),
+    })
 }
 
 /// Checks that the disk has room for a new cluster and one more segment.

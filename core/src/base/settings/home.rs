@@ -18,6 +18,8 @@ pub(super) enum Home {
     Count(fn(&mut Settings) -> &mut u32),
     /// `integer`, stored in milliseconds.
     Millis(fn(&mut Settings) -> &mut u32),
+    /// `integer`, stored in seconds.
+    Seconds(fn(&mut Settings) -> &mut u32),
     /// `integer`, stored in bytes.
     Bytes(fn(&mut Settings) -> &mut u64),
     /// `integer`, stored in bytes. The value -1 is stored as `None`.
@@ -75,6 +77,7 @@ impl Setting {
             Home::Count(field) if page > 0 => Amount::Bytes(u64::from(*field(&mut copy)) * page),
             Home::Count(field) => Amount::Plain(Value::Text(field(&mut copy).to_string())),
             Home::Millis(field) => Amount::Us(u64::from(*field(&mut copy)) * 1000),
+            Home::Seconds(field) => Amount::Us(u64::from(*field(&mut copy)) * 1_000_000),
             Home::Bytes(field) => Amount::Bytes(*field(&mut copy)),
             Home::Limit(field) => match *field(&mut copy) {
                 Some(bytes) => Amount::Bytes(bytes),
@@ -144,6 +147,7 @@ impl Setting {
                 let ms = u64::from(count.unsigned_abs()) * (unit / 1000);
                 *field(settings) = u32::try_from(ms).expect("its range ends below 49 days");
             }
+            (Home::Seconds(field), Value::Int(count)) => *field(settings) = count.unsigned_abs(),
             (Home::Bytes(field), Value::Int(count)) => {
                 *field(settings) = u64::from(count.unsigned_abs()) * unit;
             }
@@ -169,6 +173,7 @@ impl Setting {
                 Home::Switch(_)
                 | Home::Count(_)
                 | Home::Millis(_)
+                | Home::Seconds(_)
                 | Home::Bytes(_)
                 | Home::Limit(_)
                 | Home::Real(_)

@@ -50,6 +50,12 @@ impl Setting {
                 let ms = ms.filter(|_| us.is_multiple_of(1000));
                 *field(settings) = ms.ok_or_else(wrong)?;
             }
+            Home::Seconds(field) => {
+                let us = self.amount_of(text, settings).ok_or_else(wrong)?;
+                let s = u32::try_from(us / 1_000_000).ok();
+                let s = s.filter(|_| us.is_multiple_of(1_000_000));
+                *field(settings) = s.ok_or_else(wrong)?;
+            }
             Home::Count(_) => {
                 let count = self.count(text, settings).ok_or_else(wrong)?;
                 let value = self.check(settings, Value::Int(count), "");
@@ -72,6 +78,10 @@ impl Setting {
                 0 => "0".into(),
                 ms => show_us(u64::from(ms) * 1000),
             },
+            Home::Seconds(field) => match *field(&mut copy) {
+                0 => "0".into(),
+                s => show_us(u64::from(s) * 1_000_000),
+            },
             Home::Bytes(field) => show_size(*field(&mut copy)),
             Home::Limit(field) => field(&mut copy).map_or_else(|| "-1".into(), show_size),
             Home::Real(field) => field(&mut copy).text(),
@@ -87,10 +97,14 @@ impl Setting {
         match self.home {
             Home::Switch(_) => true,
             Home::Text(_) | Home::Fixed(_) | Home::State | Home::Session(_) => false,
-            Home::Count(_) | Home::Millis(_) | Home::Bytes(_) | Home::Limit(_) | Home::Real(_) => {
-                text.bytes()
-                    .all(|b| b.is_ascii_digit() || b"-.".contains(&b))
-            }
+            Home::Count(_)
+            | Home::Millis(_)
+            | Home::Seconds(_)
+            | Home::Bytes(_)
+            | Home::Limit(_)
+            | Home::Real(_) => text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b"-.".contains(&b)),
         }
     }
 
@@ -148,6 +162,7 @@ impl Setting {
         match (self.home, self.unit()) {
             (Home::Switch(_), _) => "switch",
             (Home::Millis(_), _) => "duration in milliseconds",
+            (Home::Seconds(_), _) => "duration in seconds",
             (Home::Bytes(_) | Home::Limit(_), _) => "size",
             (Home::Count(_), Some(_)) => "number of pages",
             (Home::Count(_), None) => "count",
@@ -172,6 +187,9 @@ impl Setting {
         match (self.home, bare) {
             (Home::Switch(_), _) => "write true or false".into(),
             (Home::Real(_), _) => "write a number from 0 to 1, such as 0.9".into(),
+            (Home::Seconds(_), Some(bare)) => format!(
+                "{name} takes {least} to {most} {bare}: \"30s\" or \"5min\"; a number alone means {bare}"
+            ),
             (Home::Millis(_), Some(bare)) => {
                 let least = if least > 0 { "1ms" } else { "0" };
                 format!(

@@ -35,6 +35,7 @@ impl SessionSettings {
             Home::Switch(_)
             | Home::Count(_)
             | Home::Millis(_)
+            | Home::Seconds(_)
             | Home::Bytes(_)
             | Home::Limit(_)
             | Home::Real(_)

@@ -84,7 +84,7 @@ const EMPTY: Home = Home::Fixed(|_| String::new());
 /// All settings. The settings that a plan file can set are in the order in which plan files list
 /// them.
 #[rustfmt::skip]
-pub static TABLE: [Setting; 64] = [
+pub static TABLE: [Setting; 65] = [
     row("max_connections", int(1, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_connections)),
     row("max_wal_senders", int(0, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_wal_senders)),
     row("shared_buffers", of(DataPage, 16, MAX / 2), Postmaster, Home::Count(|s| &mut s.shared_buffers)),
@@ -101,6 +101,11 @@ pub static TABLE: [Setting; 64] = [
     row("wal_recycle", Bool, Superuser, Home::Switch(|s| &mut s.wal_recycle)),
     row("max_replication_slots", int(0, MAX_BACKENDS), Postmaster, Home::Count(|s| &mut s.max_replication_slots)),
     row("max_slot_wal_keep_size", of(Megabyte, -1, MAX), Sighup, Home::Limit(|s| &mut s.max_slot_wal_keep_size)),
+    Setting {
+        since: PgVersion::V18,
+        ..row("idle_replication_slot_timeout", of(Second, 0, MAX), Sighup,
+            Home::Seconds(|s| &mut s.idle_replication_slot_timeout_s))
+    },
     row("primary_slot_name", Text, Sighup, Home::Text(|s| &mut s.primary_slot_name)),
     row("wal_sender_timeout", of(Millisecond, 0, MAX), User, Home::Millis(|s| &mut s.wal_sender_timeout_ms)),
     row("wal_receiver_timeout", of(Millisecond, 0, MAX), Sighup, Home::Millis(|s| &mut s.wal_receiver_timeout_ms)),

@@ -131,6 +131,8 @@ fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> 
         }
     }
     cx.shmem.condvars.broadcast(CondVarId::SlotActive(index));
+    let version = cx.shmem.settings.pg_version;
+    cx.shmem.slots.slots[index].set_inactive_since(version, None);
     Ok(())
 }
 
@@ -165,6 +167,8 @@ pub fn release(cx: &mut Cx<'_>) {
         Some(cx.me),
         "only its owner releases a slot"
     );
+    let now = Some(cx.now.wall);
+    slot.set_inactive_since(cx.shmem.settings.pg_version, now);
     if !slot.temporary {
         slot.active_pid = None;
         cx.shmem.condvars.broadcast(CondVarId::SlotActive(index));

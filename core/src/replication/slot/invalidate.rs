@@ -1,5 +1,5 @@
-//! Invalidates slots whose WAL is about to be removed. Mirrors InvalidateObsoleteReplicationSlots
-//! and InvalidatePossiblyObsoleteSlot of slot.c.
+//! Invalidates slots whose WAL is about to be removed, and since 18 idle slots. Mirrors
+//! InvalidateObsoleteReplicationSlots and InvalidatePossiblyObsoleteSlot of slot.c.
 //!
 //! If a slot requires WAL that is about to be removed, the slot's invalidation is first saved to
 //! disk.
@@ -8,7 +8,9 @@ use super::acquire::release;
 use super::required_lsn::ReplicationSlotsComputeRequiredLsn;
 use super::save::SaveSlotToPath;
 use crate::base::{Lsn, Mark, PgVersion, Pid, SegmentNo};
-use crate::call::{LogEvent, Message, Place, Poll, Signal, SlotExcess, SlotMessage, Yield};
+use crate::call::{
+    LogEvent, Message, Place, Poll, Signal, SlotExcess, SlotMessage, SlotObsolete, Yield,
+};
 use crate::shmem::{CondVarId, Invalidation, Slot};
 use crate::sys::Cx;
 use crate::{ready, ready_ok};
@@ -35,13 +37,14 @@ enum Phase {
     Sleep,
     Save {
         save: SaveSlotToPath,
-        excess: SlotExcess,
+        cause: SlotObsolete,
     },
     Compute(ReplicationSlotsComputeRequiredLsn),
 }
 
 impl InvalidateObsoleteReplicationSlots {
-    /// Invalidates all slots that require WAL before the segment `oldest`.
+    /// Invalidates all slots that require WAL before the segment `oldest`, and since 18 all slots
+    /// that have been inactive for longer than `idle_replication_slot_timeout`.
     #[must_use]
     pub const fn new(oldest: SegmentNo) -> Self {
         Self {
@@ -72,15 +75,15 @@ impl InvalidateObsoleteReplicationSlots {
                         self.phase = Phase::Compute(compute);
                         continue;
                     };
-                    let Some(excess) = self.excess(cx, slot) else {
+                    let Some(cause) = self.cause(cx, slot) else {
                         cx.leave_condvar();
                         self.go_on();
                         continue;
                     };
                     self.released_lock = true;
                     match slot.active_pid {
-                        None => self.take(cx, excess),
-                        Some(owner) => return self.terminate(cx, owner, excess),
+                        None => self.take(cx, cause),
+                        Some(owner) => return self.terminate(cx, owner, cause),
                     }
                 }
                 Phase::Sleep => {
@@ -91,15 +94,15 @@ impl InvalidateObsoleteReplicationSlots {
                     // removed.
                     self.phase = Phase::Look;
                 }
-                Phase::Save { save, excess } => {
+                Phase::Save { save, cause } => {
                     ready_ok!(save.poll(cx));
-                    let excess = *excess;
+                    let cause = *cause;
                     let name = cx.shmem.slots.slots[self.at].name.clone();
                     release(cx);
                     let version = cx.shmem.settings.pg_version;
                     cx.log(LogEvent::log(Message::Slot(SlotMessage::Invalidating {
                         name,
-                        excess,
+                        cause,
                         version,
                     })));
                     self.go_on();
@@ -113,15 +116,22 @@ impl InvalidateObsoleteReplicationSlots {
         }
     }
 
-    /// Does the slot require WAL that is about to be removed? Since 16 an invalidated slot does
-    /// not.
+    /// `DetermineSlotInvalidationCause`. Since 16 a slot that is already invalidated is skipped.
+    fn cause(&self, cx: &Cx<'_>, slot: &Slot) -> Option<SlotObsolete> {
+        let spared = cx.shmem.settings.pg_version >= PgVersion::V16 && slot.invalidated.is_some();
+        if !slot.in_use || spared || !slot.restart_lsn.is_valid() {
+            return None;
+        }
+        self.excess(cx, slot)
+            .map(SlotObsolete::WalRemoved)
+            .or_else(|| idle_timeout(cx, slot))
+    }
+
+    /// Does the slot require WAL that is about to be removed?
     fn excess(&self, cx: &Cx<'_>, slot: &Slot) -> Option<SlotExcess> {
-        let settings = &cx.shmem.settings;
-        let oldest = settings.geometry.segment_start(self.oldest);
+        let oldest = cx.shmem.settings.geometry.segment_start(self.oldest);
         let restart_lsn = slot.restart_lsn;
-        let spared = settings.pg_version >= PgVersion::V16 && slot.invalidated.is_some();
-        let obsolete = restart_lsn.is_valid() && restart_lsn < oldest;
-        (slot.in_use && !spared && obsolete).then(|| SlotExcess {
+        (restart_lsn < oldest).then(|| SlotExcess {
             restart_lsn,
             bytes: oldest - restart_lsn,
         })
@@ -129,20 +139,25 @@ impl InvalidateObsoleteReplicationSlots {
 
     /// Acquires and invalidates a slot without an owner. Both happen in one step, so no other
     /// process can acquire the slot before it is invalidated.
-    fn take(&mut self, cx: &mut Cx<'_>, excess: SlotExcess) {
+    fn take(&mut self, cx: &mut Cx<'_>, cause: SlotObsolete) {
         cx.leave_condvar();
         cx.mark(Mark::SlotInvalidated);
         cx.sys.my_slot = Some(self.at);
         let slot = &mut cx.shmem.slots.slots[self.at];
         slot.active_pid = Some(cx.me);
-        slot.invalidated = Some(Invalidation::WalRemoved(excess.restart_lsn));
-        slot.restart_lsn = Lsn::INVALID;
-        slot.last_saved_restart_lsn = Lsn::INVALID;
+        match cause {
+            SlotObsolete::WalRemoved(excess) => {
+                slot.invalidated = Some(Invalidation::WalRemoved(excess.restart_lsn));
+                slot.restart_lsn = Lsn::INVALID;
+                slot.last_saved_restart_lsn = Lsn::INVALID;
+            }
+            SlotObsolete::IdleTimeout { .. } => slot.invalidated = Some(Invalidation::IdleTimeout),
+        }
         slot.mark_dirty();
         self.invalidated = true;
         self.phase = Phase::Save {
             save: SaveSlotToPath::of(cx, self.at),
-            excess,
+            cause,
         };
     }
 
@@ -151,7 +166,7 @@ impl InvalidateObsoleteReplicationSlots {
         &mut self,
         cx: &mut Cx<'_>,
         owner: Pid,
-        excess: SlotExcess,
+        cause: SlotObsolete,
     ) -> Poll<Result<bool, LogEvent>> {
         // The process enters the queue before it sends the signal. It therefore cannot miss the
         // owner's broadcast.
@@ -164,7 +179,7 @@ impl InvalidateObsoleteReplicationSlots {
                 SlotMessage::TerminatingOwner {
                     pid: owner.n,
                     name,
-                    excess,
+                    cause,
                     version,
                 },
             )));
@@ -181,6 +196,22 @@ impl InvalidateObsoleteReplicationSlots {
         self.last_signaled = None;
         self.phase = Phase::Look;
     }
+}
+
+/// `CanInvalidateIdleSlot` and the comparison of its caller (since 18): has the slot been inactive
+/// for at least the timeout, in whole seconds?
+fn idle_timeout(cx: &Cx<'_>, slot: &Slot) -> Option<SlotObsolete> {
+    let settings = &cx.shmem.settings;
+    let timeout_s = i64::from(settings.idle_replication_slot_timeout_s);
+    if settings.pg_version < PgVersion::V18 || timeout_s == 0 {
+        return None;
+    }
+    let idle_s = (cx.now.wall - slot.inactive_since?) / 1_000_000;
+    (idle_s >= timeout_s).then_some(SlotObsolete::IdleTimeout {
+        restart_lsn: slot.restart_lsn,
+        idle_s,
+        timeout_s,
+    })
 }
 
 fn sleep(cx: &Cx<'_>) -> Yield {

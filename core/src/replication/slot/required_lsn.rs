@@ -83,7 +83,8 @@ fn held_by(slot: &Slot) -> Option<Lsn> {
 fn held_before_invalidation(cx: &Cx<'_>, slot: &Slot) -> Option<Lsn> {
     match slot.invalidated {
         Some(Invalidation::WalRemoved(at)) if slot.is_lost(version(cx)) => Some(at),
-        Some(Invalidation::WalRemoved(_) | Invalidation::Other(_)) | None => None,
+        Some(Invalidation::WalRemoved(_) | Invalidation::IdleTimeout | Invalidation::Other(_))
+        | None => None,
     }
     .filter(|at| at.is_valid())
 }

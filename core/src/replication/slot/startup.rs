@@ -236,6 +236,7 @@ impl RestoreSlotFromDisk {
             return fatal(SqlState::INTERNAL, SlotMessage::TooMany(version));
         };
         *free = Slot::from_file(version, file);
+        free.set_inactive_since(version, Some(cx.now.wall));
         let geometry = &cx.shmem.settings.geometry;
         let start = geometry.segment_start(geometry.segment_of(free.restart_lsn));
         if start < free.restart_lsn && cx.probe.planted(Bug::SlotRestoredAtSegmentStart) {

@@ -246,9 +246,9 @@ impl Knowledge {
         self.nodes[host].commits.acknowledged()
     }
 
-    /// Whether the last step created, dropped, moved or invalidated a slot.
+    /// Whether the last step changed, acquired or released a slot.
     #[must_use]
-    pub fn slots_moved(&self, host: usize) -> bool {
+    pub fn slots_changed(&self, host: usize) -> bool {
         self.nodes[host].slots.changed()
     }
 

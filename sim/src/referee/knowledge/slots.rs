@@ -20,6 +20,7 @@ pub(super) struct Slots {
     /// For each slot, the position before which WAL may have been removed. A slot gets such a
     /// position when the slot goes back, or when a report sets its first position.
     given_up: Vec<Lsn>,
+    /// The last step changed an entry.
     changed: bool,
     /// The number of changes to the entries when they were last read, and whether any entry was in
     /// use. This is `None` if shared memory is new.
@@ -131,7 +132,7 @@ impl Slots {
             // These processes do not change slots.
             Some((_, Role::WalWriter | Role::WalReceiver)) | None => Default::default(),
         };
-        self.changed = change.any;
+        self.changed = !steps.is_empty();
         (change, steps)
     }
 
@@ -187,7 +188,7 @@ impl Slots {
         self.given_up.get(slot).copied().unwrap_or_default()
     }
 
-    /// Whether the last step changed slots.
+    /// Whether the last step changed, acquired or released a slot.
     pub(super) const fn changed(&self) -> bool {
         self.changed
     }

@@ -3,7 +3,7 @@
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo};
+use walsim_core::base::{Geometry, Lsn, Pid, SegmentNo, TimestampTz};
 use walsim_core::call::{Exit, FilePath, LogEvent, Message, Severity};
 use walsim_core::node::PmState;
 use walsim_core::shmem::{Invalidation, Role};
@@ -26,6 +26,8 @@ pub(in crate::world) struct Causes {
     dropped: BTreeSet<(usize, String)>,
     /// The last invalidation of each slot.
     invalidated: BTreeMap<(usize, String), Invalidated>,
+    /// Since when a slot has had no owner, by the server's wall clock.
+    inactive: BTreeMap<(usize, String), TimestampTz>,
     /// Slots that a checkpointer failed to save when it invalidated them. The checkpointer owns
     /// such a slot until it exits.
     kept: BTreeMap<(usize, String), Pid>,
@@ -133,6 +135,7 @@ impl Causes {
 
     /// Called when the server has stopped.
     pub(in crate::world) fn forget_server(&mut self, host: usize) {
+        self.inactive.retain(|(other, _), _| *other != host);
         self.skipped.remove(&host);
         self.kept.retain(|(other, _), _| *other != host);
         self.restarting.remove(&host);
@@ -175,7 +178,7 @@ impl World {
     /// Called after every step of a server. Judges each new invalidation of a slot. The server may
     /// die before it logs an invalidation that it has saved.
     pub(in crate::world) fn note_invalidations(&mut self, host: usize) {
-        if !self.referee.known().slots_moved(host) {
+        if !self.referee.known().slots_changed(host) {
             return;
         }
         let Some(node) = &self.hosts[host].node else {
@@ -184,10 +187,24 @@ impl World {
         let slots = node.view().shmem().slots.slots.iter();
         let slots: Vec<_> = slots
             .filter(|slot| slot.in_use)
-            .map(|slot| (slot.name.clone(), slot.invalidated))
+            .map(|slot| {
+                (
+                    slot.name.clone(),
+                    slot.invalidated,
+                    slot.active_pid.is_some(),
+                )
+            })
             .collect();
-        for (name, invalidated) in slots {
+        let timeout_s = node.view().shmem().settings.idle_replication_slot_timeout_s;
+        let now = self.hosts[host].clock.now(self.now).wall;
+        for (name, invalidated, owned) in slots {
             let key = (host, name);
+            let since = self.causes.inactive.get(&key).copied();
+            if owned {
+                self.causes.inactive.remove(&key);
+            } else {
+                self.causes.inactive.entry(key.clone()).or_insert(now);
+            }
             let known = self.causes.invalidated.get_mut(&key);
             match invalidated {
                 None => {
@@ -200,6 +217,10 @@ impl World {
                     let right = match invalidation {
                         Invalidation::WalRemoved(restart_lsn) if restart_lsn.is_valid() => {
                             self.may_invalidate(host, &key.1, restart_lsn)
+                        }
+                        Invalidation::IdleTimeout => {
+                            let timeout_us = i64::from(timeout_s) * 1_000_000;
+                            timeout_us > 0 && since.is_some_and(|since| now - since >= timeout_us)
                         }
                         Invalidation::WalRemoved(_) | Invalidation::Other(_) => false,
                     };

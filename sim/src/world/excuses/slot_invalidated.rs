@@ -18,8 +18,8 @@ impl Reason for SlotInvalidated {
             .is_refused(|refusal| matches!(refusal, Refusal::SlotInvalidated(name) if name == slot))
     }
 
-    /// The invalidation was legal: either a limit was set, or the WAL had been removed legally
-    /// before.
+    /// The invalidation was legal: the slot was beyond a limit, its WAL had been removed legally
+    /// before, or the slot was inactive for idle_replication_slot_timeout.
     fn cause(world: &World, standby: &Standby<'_>) -> bool {
         let slot = &standby.ours.settings.primary_slot_name;
         world.causes.was_rightly_invalidated(standby.upstream, slot)

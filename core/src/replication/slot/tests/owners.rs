@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::{Mark, SegmentNo};
-use crate::call::{Message, Signal, SlotExcess, SlotMessage, Wait};
+use crate::call::{Message, Signal, SlotExcess, SlotMessage, SlotObsolete, Wait};
 use crate::replication::slot::advance::confirm_received_location;
 use crate::replication::slot::drop::{ReplicationSlotCleanup, ReplicationSlotDrop};
 use crate::replication::slot::invalidate::InvalidateObsoleteReplicationSlots;
@@ -160,7 +160,7 @@ fn slots_that_require_older_wal_are_invalidated() {
         let name = "lost".into();
         let message = SlotMessage::Invalidating {
             name,
-            excess,
+            cause: SlotObsolete::WalRemoved(excess),
             version,
         };
         assert_eq!(fixture.logs.pop().unwrap().message, Message::Slot(message));
@@ -192,6 +192,56 @@ fn slots_that_require_older_wal_are_invalidated() {
         let mut drop = ReplicationSlotDrop::new("lost".into(), true);
         assert_eq!(fixture.finish(pid, |cx| drop.poll(cx)), Ok(()));
     }
+}
+
+/// Since 18 a slot that was inactive for `idle_replication_slot_timeout` is invalidated. The slot
+/// keeps its restart_lsn, which holds back no WAL any more. A slot in use, a slot without a
+/// position and all slots of a server without the timeout stay valid.
+#[test]
+fn idle_slots_are_invalidated() {
+    for version in PgVersion::ALL {
+        for (timeout_s, idle_s, invalid) in [(60, 59, false), (60, 60, true), (0, 999, false)] {
+            let (mut fixture, pid) = server(version, Planted::NONE);
+            fixture.shmem.settings.idle_replication_slot_timeout_s = timeout_s;
+            fixture.slot_at(pid, "idle", Lsn(3 * 1024));
+            fixture.create(pid, "empty", false, false).unwrap();
+            fixture.step(pid, release);
+            fixture.slot_at(pid, "used", Lsn(5 * 1024));
+            fixture.acquire(pid, "used").unwrap();
+            // The last microsecond of a second does not count.
+            fixture.now.wall = fixture.now.wall + (idle_s * 1_000_000 + 999_999);
+            let checkpointer = fixture.spawn(Role::Checkpointer);
+            let expected = invalid && version >= PgVersion::V18;
+            assert_eq!(invalidate(&mut fixture, checkpointer, 1), Ok(expected));
+            let idle = fixture.slot("idle");
+            let why = expected.then_some(Invalidation::IdleTimeout);
+            assert_eq!((idle.restart_lsn, idle.invalidated), (Lsn(3 * 1024), why));
+            for name in ["empty", "used"] {
+                assert_eq!(fixture.slot(name).invalidated, None, "{name}");
+            }
+            if expected {
+                let file = fixture.slot_file("idle");
+                assert_eq!((file.restart_lsn, file.cause), (Lsn(3 * 1024), 8));
+                assert_eq!(fixture.shmem.slots.required_lsn, Lsn(5 * 1024));
+                let text = fixture.logs.pop().unwrap().message.to_string();
+                assert_eq!(text, "invalidating obsolete replication slot \"idle\"");
+            }
+        }
+    }
+}
+
+/// After a restart the slot has been inactive since the start of the server.
+#[test]
+fn a_restart_starts_the_idle_time_again() {
+    let (mut fixture, pid) = server(PgVersion::V18, Planted::NONE);
+    fixture.shmem.settings.idle_replication_slot_timeout_s = 60;
+    fixture.slot_at(pid, "s", Lsn(3 * 1024));
+    fixture.now.wall = fixture.now.wall + 61_000_000;
+    fixture.restart().unwrap();
+    let since = fixture.slot("s").inactive_since;
+    assert_eq!(since, Some(fixture.now.wall));
+    let checkpointer = fixture.spawn(Role::Checkpointer);
+    assert_eq!(invalidate(&mut fixture, checkpointer, 1), Ok(false));
 }
 
 /// A checkpointer that waits for the owner of a slot.
