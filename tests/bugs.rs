@@ -5,7 +5,7 @@
 use walsim::bugs::{Found, bug_info, hunt};
 use walsim::fuzz::Task;
 use walsim::plan::{Expect, Overrides, Profile, Scenario};
-use walsim::shrink::{Origin, Size, shrink};
+use walsim::shrink::{Kept, Size, shrink};
 use walsim::world::{Verdict, run};
 use walsim_core::base::{Bug, Planted};
 
@@ -44,6 +44,7 @@ fn is_found(bug: Bug) {
     let file = Scenario {
         plan: found.plan,
         expect: Expect::default(),
+        origin: None,
     }
     .to_toml();
     let Scenario { plan, .. } = Scenario::parse(&file, "kept").expect("what was written");
@@ -111,12 +112,13 @@ fn a_found_bug_becomes_a_small_file() {
     let size = Size::of(&small.plan);
     assert!(size.steps <= 6 && size < Size::of(&found.plan), "{size:?}");
 
-    let origin = Origin {
+    let kept = Kept {
         plan: &found.plan,
+        replay: "walsim replay 0",
         bug: Some(bug),
         file: "kept.toml",
     };
-    let text = small.to_file(origin).expect("it fails again");
+    let text = small.to_file(kept).expect("it fails again");
     let head: Vec<&str> = text.lines().take_while(|l| l.starts_with('#')).collect();
     let head = head.join("\n");
     for word in [
@@ -127,7 +129,7 @@ fn a_found_bug_becomes_a_small_file() {
     ] {
         assert!(head.contains(word), "{word} is not in\n{head}");
     }
-    let Scenario { plan, expect } = Scenario::parse(&text, "kept").expect("what was written");
+    let Scenario { plan, expect, .. } = Scenario::parse(&text, "kept").expect("what was written");
     assert_eq!((expect.bug, expect.invariants), (Some(bug), vec!["SEND"]));
     assert_eq!(run(&plan, planted, true).verdict, small.outcome.verdict);
     assert_eq!(run(&plan, Planted::NONE, true).verdict, Verdict::Pass);

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use walsim::choice::KINDS;
-use walsim::plan::{Expect, Plan, PlanError, Profile, SCHEMA, Scenario, When, generate, show_us};
+use walsim::plan::{
+    Counts, Expect, Origin, PassDone, Plan, PlanError, Profile, SCHEMA, Scenario, When, generate,
+    show_us,
+};
 use walsim::world::{Excuse, Verdict, run_at_most};
 use walsim_core::base::{Bug, Mark, Planted};
 use walsim_core::call::Place;
@@ -21,6 +24,28 @@ fn cases(cases: u32) -> Config {
     }
     config.failure_persistence = None;
     config
+}
+
+/// An origin of any content.
+fn origin(seed: u64, changes: usize) -> Origin {
+    let left = Counts {
+        nodes: changes,
+        workload: 0,
+        faults: 7,
+        actions: 2 * changes,
+    };
+    Origin {
+        seed,
+        replay: String::from("walsim replay 'my \"plan\".toml' --set seed=7"),
+        audited: changes == 2,
+        was: left,
+        tries: 1 + (seed >> 1),
+        passes: vec![PassDone {
+            name: String::from("the end"),
+            changes: 3,
+            left,
+        }],
+    }
 }
 
 /// A generated plan with changes that a user or the shrinker could make.
@@ -59,6 +84,7 @@ fn edited() -> impl Strategy<Value = Scenario> {
                     marks,
                     excuses: Excuse::ALL.into_iter().take(codes).collect(),
                 },
+                origin: (codes > 0).then(|| origin(at, codes)),
             }
         },
     )
@@ -157,7 +183,7 @@ fn a_file_of_schema_1_is_refused_with_the_lines_to_change() {
 
 #[test]
 fn a_play_means_what_it_says() {
-    let Scenario { plan, expect } = Scenario::parse(PLAY, "play").expect("a good file");
+    let Scenario { plan, expect, .. } = Scenario::parse(PLAY, "play").expect("a good file");
     assert_eq!(
         (plan.seed, plan.name.as_str(), plan.about.as_str()),
         (7, "play", "a cut")
@@ -400,7 +426,8 @@ fn the_documented_plan_is_a_plan() {
     let page = include_str!("../docs/plans.md");
     let (_, from) = page.split_once("```toml\n").expect("an example");
     let (example, _) = from.split_once("```").expect("its end");
-    let Scenario { plan, expect } = Scenario::parse(example, "documented").expect("a good file");
+    let Scenario { plan, expect, .. } =
+        Scenario::parse(example, "documented").expect("a good file");
     assert_eq!(
         (plan.nodes.len(), plan.faults.len(), plan.pins.len()),
         (2, 1, 1)

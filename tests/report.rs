@@ -40,6 +40,7 @@ fn a_failure_report_tells_what_to_do_next() {
                 fact("stable up to", 0x500_0000),
             ],
         }),
+        audited: false,
         steps: 8412,
         sim_us: 12_403_000,
         hash: 1,

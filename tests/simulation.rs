@@ -75,7 +75,7 @@ fn of_scenario((name, path): (String, PathBuf)) -> Trial {
         if Scenario::parse(&scenario.to_toml(), "other")? != scenario {
             return Err("the written file does not read back as the same plan".into());
         }
-        let Scenario { plan, expect } = scenario;
+        let Scenario { plan, expect, .. } = scenario;
         let outcome = run(&plan, Planted::NONE, true);
         let replay = format!("walsim replay {} --trace", path.display());
         let test = format!("cargo test -p walsim-tests --test simulation {name}");

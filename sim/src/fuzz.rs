@@ -71,8 +71,7 @@ impl Task {
     #[must_use]
     pub fn run(&self, seed: u64) -> Ran {
         let plan = self.plan(seed);
-        let audit = percent_of_seeds(seed, AUDITED, 1);
-        let outcome = run(&plan, self.planted, audit);
+        let outcome = run(&plan, self.planted, is_audited(seed));
         let repeated = percent_of_seeds(seed, TWICE, self.twice_percent)
             .then(|| repeat(&plan, self.planted, &outcome));
         Ran {
@@ -92,10 +91,16 @@ fn percent_of_seeds(seed: u64, which: u64, percent: u64) -> bool {
     xxh3_64_with_seed(&seed.to_le_bytes(), which) % 100 < percent
 }
 
+/// Whether the run of a seed is audited: all WAL is compared again several times.
+#[must_use]
+pub fn is_audited(seed: u64) -> bool {
+    percent_of_seeds(seed, AUDITED, 1)
+}
+
 /// Runs a plan for a second time, and compares both runs.
 #[must_use]
 pub fn repeat(plan: &Plan, planted: Planted, first: &Outcome) -> Repeat {
-    let second = run(plan, planted, false);
+    let second = run(plan, planted, first.audited);
     let same_end = second.verdict.code() == first.verdict.code();
     if second.hash == first.hash && second.steps == first.steps && same_end {
         return Repeat::Same;
@@ -253,6 +258,7 @@ mod tests {
     fn ran(seed: u64) -> Ran {
         let outcome = Outcome {
             verdict: Verdict::Pass,
+            audited: false,
             steps: 10,
             sim_us: 1000,
             hash: seed * 7,

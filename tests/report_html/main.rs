@@ -194,12 +194,72 @@ fn a_report_lies_beside_each_kept_failure() {
     }
     let small = std::fs::read_to_string(format!("{dir}/small.html")).expect("the report exists");
     let text = Document::parse(&small).text;
-    assert!(
-        text.contains("of workload, faults and actions became"),
-        "how it was shrunk"
+    let (again, _) = report("small-again.html", &[&shrunk, "--bug", BUG]);
+    for text in [text, Document::parse(&again).text] {
+        assert!(
+            text.contains("of workload, faults and actions became"),
+            "how it was shrunk"
+        );
+        assert!(text.contains("original plan"), "the sizes after each pass");
+        assert!(
+            text.contains(&format!("walsim replay 0 --bug {BUG}")),
+            "the command for the original"
+        );
+        assert!(text.contains("seed of the original plan"));
+    }
+}
+
+/// A campaign also keeps a report beside the plan that it shrinks later.
+#[test]
+fn a_report_lies_beside_a_plan_that_is_shrunk() {
+    let dir = folder().join("kept-and-shrunk");
+    let _ = std::fs::remove_dir_all(&dir);
+    let out = dir.to_str().expect("a path in UTF-8");
+    let fuzz = ["fuzz", "--count", "2", "--bug", BUG, "--out", out];
+    walsim(&[&fuzz[..], &["--shrink-budget", "1s"]].concat());
+    let files = std::fs::read_dir(&dir).expect("the folder exists");
+    let paths: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
+    let plans = || {
+        paths
+            .iter()
+            .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+    };
+    assert!(plans().count() >= 3, "{paths:?}");
+    for plan in plans() {
+        assert!(paths.contains(&plan.with_extension("html")), "{plan:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_has_a_report_up_to_there() {
+    let (html, line) = report("stopped.html", &[SEED, "--until", "2s"]);
+    assert_eq!(line["verdict"], "unfinished", "{line}");
+    let document = Document::parse(&html);
+    assert!(document.text.contains("The run was stopped at 2.000000 s"));
+    assert!(document.text.contains("■ stopped") && !document.text.contains("✓ pass"));
+    let last = html.split("<tr id=\"e").last().expect("a table of events");
+    let time = last
+        .split("<td>")
+        .nth(2)
+        .and_then(|cell| cell.split('.').next());
+    assert!(time.is_some_and(|s| s == "1" || s == "2"), "{last}");
+    // The run fails before the time, so the report is that of the failure.
+    let (html, line) = report(
+        "failed-before.html",
+        &[&play(), "--bug", BUG, "--until", "100s"],
     );
-    assert!(
-        text.contains(&format!("walsim replay 0 --bug {BUG}")),
-        "the original"
-    );
+    assert_eq!(line["verdict"], "violation", "{line}");
+    assert!(!html.contains("■ stopped"));
+}
+
+#[test]
+fn the_violation_is_one_event() {
+    let (html, _) = failing("once.html");
+    let rows = html.matches("<tr id=\"e").count();
+    assert!(rows > 10);
+    let violations = html
+        .split("<tr id=\"e")
+        .filter(|row| row.contains(" violated: "));
+    // The part before the first row has the story, which shows the violation too.
+    assert_eq!(violations.count(), 2, "the story and one row");
 }

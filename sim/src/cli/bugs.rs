@@ -12,7 +12,7 @@ use std::time::Duration;
 use walsim::bugs::{Found, Hunted, Skipped, bug_info, hunt, skipped, versions_of};
 use walsim::fuzz::Task;
 use walsim::html::Page;
-use walsim::plan::{Expect, Profile, Scenario, show_seed};
+use walsim::plan::{Counts, Expect, Origin, Profile, Scenario, show_seed};
 use walsim::report::Status;
 use walsim::story::story;
 use walsim::world::Verdict;
@@ -371,7 +371,23 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         marks: Vec::new(),
         excuses: Vec::new(),
     };
-    let scenario = Scenario { plan, expect };
+    let origin = Origin {
+        seed: found.seed,
+        replay: format!(
+            "walsim replay {} --bug {}",
+            show_seed(found.seed),
+            bug.name()
+        ),
+        audited: found.outcome.audited,
+        was: Counts::of(&plan),
+        tries: 0,
+        passes: Vec::new(),
+    };
+    let scenario = Scenario {
+        plan,
+        expect,
+        origin: Some(origin),
+    };
     let file = store(&args.out, name, &scenario, found.outcome.hash)?;
     let (plan, outcome) = (&scenario.plan, &found.outcome);
     let told = pool::simulate(|| story(plan, Planted::NONE.with(bug), outcome));
@@ -383,7 +399,8 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         replay: &format!("walsim replay {file} --bug {}", bug.name()),
         test: None,
         file: Some(&file),
-        shrunk: None,
+        origin: scenario.origin.as_ref(),
+        until: None,
     };
     pages::write(&pages::beside(Path::new(&file)), &page)?;
     Ok(file)

@@ -10,14 +10,15 @@ use super::values::{
 };
 use super::{Format, Outcome, json, os, pages, pool, terminal, trace_diff};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::fuzz::{Campaign, Ran, Repeat, Task};
 use walsim::html::Page;
-use walsim::plan::{Profile, Scenario, show_seed, show_us};
+use walsim::plan::{Counts, Expect, Origin, Profile, Scenario, show_seed, show_us};
 use walsim::report::{Report, Status};
 use walsim::story::{Story, story};
 use walsim::world::Verdict;
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         args,
         task: &task,
         bar: &bar,
-        pages: Cell::new(0),
+        kept: RefCell::default(),
     };
     let mut failures = 0;
     let mut firsts = Firsts::default();
@@ -194,15 +195,23 @@ struct Reporter<'a> {
     args: &'a Args,
     task: &'a Task,
     bar: &'a ProgressBar,
-    /// The number of reports written as HTML.
-    pages: Cell<u64>,
+    /// The seeds whose plans and reports were kept.
+    kept: RefCell<BTreeSet<u64>>,
+}
+
+/// The files of a failure.
+struct Kept {
+    file: String,
+    /// The report as HTML. `None` if it could not be written, or if the run has no verdict that a
+    /// report could show.
+    page: Option<String>,
 }
 
 impl Reporter<'_> {
-    /// Stores the plan of a failing seed and prints a line. The plan is stored before it is shrunk,
-    /// because the user may interrupt the campaign.
+    /// Stores the plan and the report of a failing seed and prints a line. They are stored before
+    /// the plan is shrunk, because the user may interrupt the campaign.
     fn announce(&self, ran: &Ran) {
-        let file = self.store(ran).unwrap_or_default();
+        let file = self.keep(ran).map(|kept| kept.file).unwrap_or_default();
         let code = ran.outcome.verdict.code().unwrap_or("pass");
         let seed = show_seed(ran.seed);
         let text = format!("FAIL  {code}  seed {seed}: {file}, to be shrunk at the end\n");
@@ -258,8 +267,8 @@ impl Reporter<'_> {
     /// [`REPORTS`] failures were reported before. It is also a single line if failures are shrunk,
     /// because each shrunk failure gets a full report at the end.
     fn report_failure(&self, ran: &Ran, nth: u64) {
-        let file = self.store(ran);
-        let page = file.as_deref().and_then(|file| self.page(ran, file));
+        let kept = self.keep(ran);
+        let (file, page) = kept.map_or((None, None), |kept| (Some(kept.file), kept.page));
         let seed = show_seed(ran.seed);
         self.failure_line(ran, file.clone());
         let text = if let Some(Repeat::Differs(step)) = ran.repeated {
@@ -300,14 +309,23 @@ impl Reporter<'_> {
         }
     }
 
-    /// Writes the report beside the plan of a failure. Only the first failures of a campaign get a
-    /// report.
-    fn page(&self, ran: &Ran, file: &str) -> Option<String> {
-        let made = self.pages.get();
-        if made >= pages::PAGES || ran.outcome.verdict == Verdict::Pass {
+    /// Stores the plan of a failure, and the report beside the plan, unless there are too many
+    /// failures.
+    fn keep(&self, ran: &Ran) -> Option<Kept> {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= pages::KEPT && !kept.contains(&ran.seed) {
             return None;
         }
-        self.pages.set(made + 1);
+        kept.insert(ran.seed);
+        let file = self.store(ran)?;
+        let page = self.page(ran, &file);
+        Some(Kept { file, page })
+    }
+
+    fn page(&self, ran: &Ran, file: &str) -> Option<String> {
+        if ran.outcome.verdict == Verdict::Pass {
+            return None;
+        }
         let test = self.is_plain().then(|| test_line(ran.seed));
         let page = Page {
             plan: &self.task.plan(ran.seed),
@@ -317,7 +335,8 @@ impl Reporter<'_> {
             replay: &self.replay_line(ran, Some(file)),
             test: test.as_deref(),
             file: Some(file),
-            shrunk: None,
+            origin: None,
+            until: None,
         };
         let path = pages::beside(Path::new(file));
         match pages::write(&path, &page) {
@@ -359,13 +378,24 @@ impl Reporter<'_> {
                 Verdict::Pass | Verdict::Panic { .. } => format!("Failed with {code}"),
             };
         }
+        let origin = Origin {
+            seed: ran.seed,
+            replay: match self.args.profile {
+                Profile::Default => self.replay_line(ran, None),
+                Profile::Faultless => String::new(),
+            },
+            audited: ran.outcome.audited,
+            was: Counts::of(&plan),
+            tries: 0,
+            passes: Vec::new(),
+        };
+        let scenario = Scenario {
+            plan,
+            expect: Expect::default(),
+            origin: Some(origin),
+        };
         let name = format!("{}.toml", seed_name(ran.seed, self.args.bug));
-        match store(
-            &self.args.out,
-            &name,
-            &Scenario::from(plan),
-            ran.outcome.hash,
-        ) {
+        match store(&self.args.out, &name, &scenario, ran.outcome.hash) {
             Ok(path) => Some(path),
             Err(refusal) => {
                 self.bar.suspend(|| refusal.print());

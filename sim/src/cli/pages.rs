@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use walsim::html::Page;
 
-/// The number of failures of a campaign that get a report beside their plans. A report has up to
-/// 2 MB, and its run is repeated to make it. Further failures can be replayed with `--report`.
-pub(super) const PAGES: u64 = 20;
+/// The number of failures of a campaign whose plans and reports are kept. A report has 100 to
+/// 500 kB, and its run is repeated twice to make it. Further failures are only printed.
+pub(super) const KEPT: usize = 1000;
 
 /// Writes a report.
 pub(super) fn write(path: &Path, page: &Page<'_>) -> Result<(), Refusal> {

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::disk::Entry;
 use walsim::dump::DataDirectory;
+use walsim::fuzz;
 use walsim::html::Page;
-use walsim::plan::{Expect, Plan, Profile, Scenario, seed, show_seed};
+use walsim::plan::{Expect, Origin, Plan, Profile, Scenario, seed, show_seed};
 use walsim::report::{Report, Status, verdict_word};
 use walsim::story::{Story, story};
 use walsim::world::{Verdict, World, run as run_plan};
@@ -38,7 +39,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     dump_platter: Option<PathBuf>,
     /// Write a report to this file, as HTML for a browser
-    #[arg(long, value_name = "FILE", conflicts_with = "until")]
+    #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Plant this bug
     #[arg(long, value_name = "NAME", value_parser = bug_value)]
@@ -68,21 +69,24 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     args.report.as_deref().map_or(Ok(()), try_file)?;
     let printer = args.trace.printer(args.format);
-    let played = play(&plan, planted, args.until, printer);
+    let origin = origin(&args.what)?;
+    let audit = is_audited(args, &plan, origin.as_ref());
+    let played = play(&plan, planted, audit, args.until, printer);
     let told = match &played.outcome {
         Some(outcome) => pool::simulate(|| story(&plan, planted, outcome)),
         None => Story::default(),
     };
-    if let (Some(path), Some(outcome)) = (&args.report, &played.outcome) {
+    if let Some(path) = &args.report {
         let page = Page {
             plan: &plan,
             bug: args.bug,
-            outcome,
+            outcome: &played.so_far(),
             story: &told,
             replay: &args.command(),
             test: None,
             file: None,
-            shrunk: None,
+            origin: origin.as_ref(),
+            until: args.until.map(Mono).filter(|_| played.outcome.is_none()),
         };
         pages::write(path, &page)?;
     }
@@ -92,7 +96,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     // Only a complete run shows whether the plan's pinned choices have an effect.
     let idle_pins = match args.until {
-        None => idle_pins(&plan, planted, played.hash),
+        None => idle_pins(&plan, planted, audit, played.hash),
         Some(_) => Vec::new(),
     };
     match args.format {
@@ -126,6 +130,25 @@ impl Args {
         let sets = self.sets.iter().map(|set| format!(" --set {set}"));
         let options: String = sets.chain(bug).collect();
         format!("walsim replay {}{options}", self.what)
+    }
+}
+
+/// Where the plan comes from, as its file says. `None` for a seed.
+fn origin(what: &str) -> Result<Option<Origin>, Refusal> {
+    let path = Path::new(what);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(read(path)?.origin)
+}
+
+/// Whether the run is audited. It is if the run that is replayed was: `fuzz` audits some seeds, a
+/// plan file says whether the failure needs it, and `scenarios run` audits each scenario.
+fn is_audited(args: &Args, plan: &Plan, origin: Option<&Origin>) -> bool {
+    match (Path::new(&args.what).exists(), origin) {
+        (false, _) => fuzz::is_audited(plan.seed),
+        (true, Some(origin)) => origin.audited,
+        (true, None) => args.bug.is_none(),
     }
 }
 
@@ -177,11 +200,11 @@ pub(super) fn read(path: &Path) -> Result<Scenario, Refusal> {
 }
 
 /// The pinned choices whose removal does not change the run.
-fn idle_pins(plan: &Plan, planted: Planted, hash: u64) -> Vec<String> {
+fn idle_pins(plan: &Plan, planted: Planted, audit: bool, hash: u64) -> Vec<String> {
     let takes_same_steps = |name: &&String| {
         let mut without = plan.clone();
         without.pins.remove(*name);
-        pool::simulate(|| run_plan(&without, planted, false)).hash == hash
+        pool::simulate(|| run_plan(&without, planted, audit)).hash == hash
     };
     plan.pins.keys().filter(takes_same_steps).cloned().collect()
 }
@@ -202,12 +225,13 @@ struct Played {
 fn play(
     plan: &Plan,
     planted: Planted,
+    audit: bool,
     until: Option<u64>,
     mut printer: Option<trace::Printer>,
 ) -> Played {
     let played = pool::simulate(|| {
         std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let mut world = World::new(plan, planted, false);
+            let mut world = World::new(plan, planted, audit);
             if printer.is_some() {
                 world.record();
             }
@@ -226,7 +250,7 @@ fn play(
     let Ok(world) = played else {
         // The panic destroyed the world. A second run returns the panic as its verdict, with the
         // number of steps before the panic.
-        let outcome = pool::simulate(|| run_plan(plan, planted, false));
+        let outcome = pool::simulate(|| run_plan(plan, planted, audit));
         return Played {
             verdict: Some(outcome.verdict.clone()),
             steps: outcome.steps,
@@ -249,6 +273,15 @@ fn play(
 }
 
 impl Played {
+    /// The outcome of the run. For a run that was stopped, the outcome so far.
+    fn so_far(&self) -> walsim::world::Outcome {
+        match (&self.outcome, &self.world) {
+            (Some(outcome), _) => outcome.clone(),
+            (None, Some(world)) => world.outcome_so_far(),
+            (None, None) => unreachable!("a run without a world has panicked, which is an outcome"),
+        }
+    }
+
     fn line(
         &self,
         args: &Args,
@@ -312,7 +345,12 @@ impl Played {
                 }
                 .text(terminal::look());
             }
-            (None, _) | (_, None) => text += &format!("stopped after {counts}\n"),
+            (None, _) | (_, None) => {
+                text += &format!("stopped after {counts}\n");
+                if let Some(path) = &args.report {
+                    text += &format!("  report  {}\n", path.display());
+                }
+            }
         }
         if let Some(outcome) = self.outcome.as_ref().filter(|_| !plan.faults.is_empty()) {
             text += &format!("  faults  {}\n", struck_in_words(plan, outcome));

@@ -103,7 +103,7 @@ fn list(files: &[(String, PathBuf)]) -> Outcome {
 }
 
 fn play(name: &str, path: &Path) -> Outcome {
-    let Scenario { plan, expect } = read(path)?;
+    let Scenario { plan, expect, .. } = read(path)?;
     let outcome = pool::simulate(|| run_plan(&plan, Planted::NONE, true));
     let status = Status::from(&outcome.verdict);
     if status != Status::Pass && !expect.is_violation() {

@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use walsim::html::{Page, ShrunkFrom};
+use walsim::html::Page;
 use walsim::plan::{Plan, show_seed};
 use walsim::report::{Report, Status};
-use walsim::shrink::{Origin, Progress, Shrunk, Size, shrink};
+use walsim::shrink::{Kept, Progress, Shrunk, Size, shrink};
 use walsim_core::base::Bug;
 
 const JSON: &str = "\
@@ -80,6 +80,8 @@ pub(super) struct Small {
     pub(super) shrunk: Shrunk,
     pub(super) size: Size,
     pub(super) was: Size,
+    /// The seed of the original plan.
+    seed: u64,
     pub(super) file: String,
     /// The report beside the file.
     pub(super) page: String,
@@ -96,7 +98,16 @@ impl Small {
             counted(self.size.steps, "row"),
             counted(self.size.faults, "fault"),
         );
-        format!("{rows} of {}, {faults} among them", self.was.steps)
+        let own = self.shrunk.plan.seed;
+        let seed = match own == self.seed {
+            true => String::new(),
+            false => format!(
+                "; seed {} instead of {}",
+                show_seed(own),
+                show_seed(self.seed)
+            ),
+        };
+        format!("{rows} of {}, {faults} among them{seed}", self.was.steps)
     }
 
     /// The report of the shrunk run. The report names the seed of the original plan.
@@ -149,8 +160,9 @@ pub(super) fn make_small(
     };
     let file = path.display().to_string();
     let text = pool::simulate(|| {
-        shrunk.to_file(Origin {
+        shrunk.to_file(Kept {
             plan,
+            replay,
             bug,
             file: &file,
         })
@@ -172,11 +184,8 @@ pub(super) fn make_small(
         replay: &format!("walsim replay {file}{option}"),
         test: None,
         file: Some(&file),
-        shrunk: Some(ShrunkFrom {
-            replay,
-            was,
-            tries: shrunk.tries,
-        }),
+        origin: Some(&shrunk.origin(plan, replay)),
+        until: None,
     };
     pages::write(&page, &html)?;
     let page = page.display().to_string();
@@ -184,6 +193,7 @@ pub(super) fn make_small(
         shrunk,
         size,
         was,
+        seed: plan.seed,
         file,
         page,
     }))

@@ -189,8 +189,11 @@ fn line(
     Some(Line {
         class: class(name_of.0)?,
         path,
-        name: name(name_of),
-        value: series.last.to_string(),
+        name: match series.invalidated {
+            true => name(name_of) + " (invalidated)",
+            false => name(name_of),
+        },
+        value: series.value(),
         end,
         label: end.1 + 4,
     })
@@ -322,6 +325,7 @@ mod tests {
         let series = Series {
             points: vec![(10, Lsn(1)), (20, Lsn(5)), (30, Lsn(0)), (40, Lsn(5))],
             last: Lsn(5),
+            invalidated: false,
         };
         let axis = super::super::axis::Axis::new([].into_iter(), 100, 0, 50);
         let plan = crate::plan::generate(crate::plan::Profile::Faultless, 0);

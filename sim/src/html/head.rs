@@ -3,7 +3,7 @@
 use super::Page;
 use super::text::{counted, grouped, seconds, seconds_short};
 use crate::invariants::invariant_named;
-use crate::plan::show_seed;
+use crate::plan::{Counts, PassDone, show_seed};
 use crate::report::verdict_word;
 use crate::story::{Line, Relevance};
 use crate::world::Verdict;
@@ -13,6 +13,8 @@ use crate::world::Verdict;
 pub(super) struct Head {
     pub(super) title: String,
     pub(super) passed: bool,
+    /// `--until` ended the run before its end.
+    pub(super) stopped: bool,
     pub(super) word: &'static str,
     pub(super) code: String,
     /// What should hold.
@@ -25,7 +27,7 @@ pub(super) struct Head {
     pub(super) facts: Vec<(String, String)>,
     pub(super) counts: Vec<(&'static str, String)>,
     pub(super) commands: Vec<(&'static str, String)>,
-    pub(super) shrunk: String,
+    pub(super) shrunk: Option<Shrunk>,
 }
 
 impl Head {
@@ -33,14 +35,17 @@ impl Head {
         let verdict = &page.outcome.verdict;
         let about = verdict.code().and_then(invariant_named);
         let code = verdict.code().unwrap_or("pass").to_owned();
-        let seed = show_seed(page.plan.seed);
+        let seed = seed_in_words(page);
+        let stopped = page.until.is_some();
         let passed = *verdict == Verdict::Pass;
         let mut head = Self {
-            title: match passed {
-                true => format!("walsim: seed {seed} passes"),
-                false => format!("walsim: {code} in seed {seed}"),
+            title: match (passed, stopped) {
+                (true, false) => format!("walsim: seed {seed} passes"),
+                (true, true) => format!("walsim: seed {seed}, stopped"),
+                (false, _) => format!("walsim: {code} in seed {seed}"),
             },
             passed,
+            stopped,
             word: verdict_word(verdict),
             code,
             statement: about.map_or_else(String::new, |about| about.statement.to_owned()),
@@ -54,6 +59,12 @@ impl Head {
             shrunk: shrunk(page),
         };
         head.found(verdict);
+        if let Some(until) = page.until {
+            head.statement = format!(
+                "The run was stopped at {} s, as --until demanded. No invariant was violated until then.",
+                seconds(until.0)
+            );
+        }
         head
     }
 
@@ -96,8 +107,15 @@ impl Head {
 fn counts(page: &Page<'_>) -> Vec<(&'static str, String)> {
     let (plan, outcome) = (page.plan, page.outcome);
     let struck = plan.faults.len() - outcome.idle_faults.len();
-    let mut counts = vec![
-        ("seed", show_seed(plan.seed)),
+    let shrunk = page.origin.filter(|origin| origin.tries > 0);
+    let mut counts = match shrunk {
+        None => vec![("seed", show_seed(plan.seed))],
+        Some(origin) => vec![
+            ("seed of this shrunk plan", show_seed(plan.seed)),
+            ("seed of the original plan", show_seed(origin.seed)),
+        ],
+    };
+    counts.extend([
         ("plan", plan.name.clone()),
         ("steps", grouped(outcome.steps)),
         ("simulated", seconds_short(outcome.sim_us / 1000 * 1000)),
@@ -107,7 +125,7 @@ fn counts(page: &Page<'_>) -> Vec<(&'static str, String)> {
             "faults",
             format!("{struck} of {} took effect", plan.faults.len()),
         ),
-    ];
+    ]);
     if let Some(node) = plan.nodes.first() {
         counts.push(("PostgreSQL", node.settings.pg_version.major().to_string()));
     }
@@ -130,20 +148,61 @@ fn commands(page: &Page<'_>) -> Vec<(&'static str, String)> {
     commands
 }
 
-fn shrunk(page: &Page<'_>) -> String {
-    let Some(from) = page.shrunk else {
-        return String::new();
-    };
-    let size = crate::shrink::Size::of(page.plan);
+/// The seed of the plan and, if the plan was shrunk from a plan with another seed, that seed.
+fn seed_in_words(page: &Page<'_>) -> String {
+    let own = show_seed(page.plan.seed);
+    match page.origin {
+        Some(origin) if origin.seed != page.plan.seed => {
+            format!("{own} (shrunk from seed {})", show_seed(origin.seed))
+        }
+        Some(_) | None => own,
+    }
+}
+
+/// How the plan was shrunk.
+#[derive(Debug)]
+pub(super) struct Shrunk {
+    pub(super) text: String,
+    /// The command that replays the original plan.
+    pub(super) replay: String,
+    /// What the plan has, how many of it before, and how many after.
+    pub(super) sizes: Vec<(&'static str, usize, usize)>,
+    pub(super) passes: Vec<PassDone>,
+}
+
+fn shrunk(page: &Page<'_>) -> Option<Shrunk> {
+    let origin = page.origin.filter(|origin| origin.tries > 0)?;
+    let (was, is) = (origin.was, Counts::of(page.plan));
+    let rows = |counts: Counts| counts.workload + counts.faults + counts.actions;
+    let (before, after) = (rows(was), rows(is));
     let as_u64 = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    format!(
-        "{} were run. {} of workload, faults and actions became {}, {} among them. The original: {}",
-        counted(from.tries, "smaller plan"),
-        counted(as_u64(from.was.steps), "row"),
-        size.steps,
-        counted(as_u64(size.faults), "fault"),
-        from.replay,
-    )
+    let seed = show_seed(origin.seed);
+    let seeds = match origin.seed == page.plan.seed {
+        true => format!("Both plans have the seed {seed}."),
+        false => format!(
+            "The original plan has the seed {seed}. The shrunk plan has the seed {}, because the shrinker also tries other seeds.",
+            show_seed(page.plan.seed)
+        ),
+    };
+    Some(Shrunk {
+        text: format!(
+            "{} were tried. {} of workload, faults and actions became {after}; {} removed. {seeds}",
+            counted(origin.tries, "smaller plan"),
+            counted(as_u64(before), "entry").replace("entrys", "entries"),
+            match before.saturating_sub(after) {
+                1 => String::from("1 was"),
+                n => format!("{n} were"),
+            },
+        ),
+        replay: origin.replay.clone(),
+        sizes: vec![
+            ("nodes", was.nodes, is.nodes),
+            ("workload", was.workload, is.workload),
+            ("faults", was.faults, is.faults),
+            ("actions", was.actions, is.actions),
+        ],
+        passes: origin.passes.clone(),
+    })
 }
 
 /// An event that led to the violation, ready for its template.

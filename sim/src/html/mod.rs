@@ -20,11 +20,10 @@ mod setup;
 mod table;
 mod text;
 
-use crate::plan::Plan;
-use crate::shrink::Size;
+use crate::plan::{Origin, Plan};
 use crate::story::Story;
 use crate::world::Outcome;
-use walsim_core::base::{Bug, Planted};
+use walsim_core::base::{Bug, Mono, Planted};
 
 /// A run and what is known about it.
 #[derive(Clone, Copy, Debug)]
@@ -43,19 +42,10 @@ pub struct Page<'a> {
     pub test: Option<&'a str>,
     /// The file in which the plan was stored.
     pub file: Option<&'a str>,
-    /// The plan from which this one was shrunk.
-    pub shrunk: Option<ShrunkFrom<'a>>,
-}
-
-/// How a plan was shrunk.
-#[derive(Clone, Copy, Debug)]
-pub struct ShrunkFrom<'a> {
-    /// The command that replays the original plan.
-    pub replay: &'a str,
-    /// The size of the original plan.
-    pub was: Size,
-    /// Number of candidates that were run.
-    pub tries: u64,
+    /// Where the plan comes from, for example how it was shrunk.
+    pub origin: Option<&'a Origin>,
+    /// The time at which the run was stopped. `None` if it went to its end.
+    pub until: Option<Mono>,
 }
 
 impl Page<'_> {

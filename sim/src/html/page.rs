@@ -40,7 +40,7 @@ pub(super) fn render(page: &Page<'_>, record: &Record) -> String {
     let nodes = record.positions.nodes.iter();
     let ends = nodes.map(|(node, all)| {
         let all = all.iter().filter(|(_, series)| series.last.is_valid());
-        let values = all.map(|(of, series)| (name(of), series.last.to_string()));
+        let values = all.map(|(of, series)| (name(of), series.value()));
         (node.clone(), values.collect())
     });
     let view = View {

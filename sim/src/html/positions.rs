@@ -29,6 +29,8 @@ pub(super) struct Series {
     pub(super) points: Vec<(i64, Lsn)>,
     /// The last value that is a position.
     pub(super) last: Lsn,
+    /// The slot was invalidated, so `last` is no position that it has.
+    pub(super) invalidated: bool,
 }
 
 impl Positions {
@@ -58,7 +60,9 @@ impl Positions {
                     Some(peer) if *what != "restart_lsn" => peer.clone(),
                     Some(_) | None => of.clone(),
                 };
-                all.entry((what, of)).or_default().add(x, *to);
+                let series = all.entry((what, of)).or_default();
+                series.add(x, *to);
+                series.invalidated = *what == "restart_lsn" && !to.is_valid();
             }
             Act::Send { peer, .. } => {
                 if let Some(process) = event.process {
@@ -95,6 +99,14 @@ pub(super) fn is_end(text: &str) -> bool {
 }
 
 impl Series {
+    /// The position at the end, as text.
+    pub(super) fn value(&self) -> String {
+        match self.invalidated {
+            true => format!("invalidated (was {})", self.last),
+            false => self.last.to_string(),
+        }
+    }
+
     fn add(&mut self, x: i64, lsn: Lsn) {
         if lsn.is_valid() {
             self.last = lsn;

@@ -95,12 +95,22 @@ impl Record {
             logs: 0,
             page,
         };
-        run_recorded(page.plan, planted, |world, events| {
-            events.into_iter().for_each(|event| listener.hear(event));
-            if world.finished().is_some() {
-                listener.end(world);
-            }
-        });
+        let is_last = |world: &World| match (page.until, world.next_at()) {
+            (Some(until), Some(next)) => next > until,
+            (_, next) => next.is_none() || world.finished().is_some(),
+        };
+        run_recorded(
+            page.plan,
+            planted,
+            page.outcome,
+            page.until,
+            |world, events| {
+                events.into_iter().for_each(|event| listener.hear(event));
+                if is_last(world) {
+                    listener.end(world);
+                }
+            },
+        );
         let Listener {
             mut record, last, ..
         } = listener;

@@ -4,6 +4,7 @@ use super::Page;
 use super::diagram::looks;
 use super::record::Record;
 use super::text::{grouped, seconds};
+use crate::trace::Level;
 
 /// The table, ready for its template.
 #[derive(Debug)]
@@ -38,7 +39,12 @@ pub(super) fn table(page: &Page<'_>, record: &Record) -> Table {
             .map(|index| index + 1)
     };
     let mut rows: Vec<Row> = Vec::new();
-    let all = record.total == u64::try_from(record.events.len()).unwrap_or(u64::MAX);
+    // The story can have events of another level, which the total does not count.
+    let of_level = record.events.values();
+    let of_level = of_level.filter(|event| event.act.level() <= Level::Events);
+    let shown = u64::try_from(of_level.count()).unwrap_or(u64::MAX);
+    let extra = u64::try_from(record.events.len()).unwrap_or(u64::MAX) - shown;
+    let all = record.total == shown;
     for event in record.events.values() {
         let before = rows.last().map_or(0, |row| row.number);
         rows.push(Row {
@@ -65,18 +71,24 @@ pub(super) fn table(page: &Page<'_>, record: &Record) -> Table {
     let mut kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let note = if all {
-        format!(
-            "All {} events of the level “events” are here.",
-            grouped(record.total)
-        )
+    let total = grouped(record.total);
+    let mut note = if all {
+        format!("All {total} events of the level “events” are here.")
     } else {
         format!(
-            "{} of {} events of the level “events” are here: the last ones, those near the story, faults, and the first lines of the server logs.",
-            grouped(u64::try_from(rows.len()).unwrap_or(0)),
-            grouped(record.total)
+            "{} of {total} events of the level “events” are here: the last ones, those near the events that led to the failure, faults, and the first lines of the server logs.",
+            grouped(shown),
         )
     };
+    if extra > 0 {
+        note += &format!(
+            " {} of the level “steps” are added.",
+            match extra {
+                1 => String::from("1 event"),
+                n => format!("{} events", grouped(n)),
+            }
+        );
+    }
     Table {
         rows,
         nodes,

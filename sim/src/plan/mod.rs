@@ -18,7 +18,7 @@ mod write;
 pub use errors::{PlanError, known_names};
 pub use generate::{Fixed, Profile, generate, generate_with};
 pub use overrides::{OverrideError, Overrides};
-pub use scenario::{Expect, Scenario};
+pub use scenario::{Counts, Expect, Origin, PassDone, Scenario};
 pub use schema::SCHEMA;
 pub(crate) use settings::shown;
 pub use settings::{TINY, longest_row};

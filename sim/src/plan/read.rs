@@ -2,13 +2,15 @@
 //! entries mean. Every error contains its place in the text.
 
 use super::errors::PlanError;
-use super::fields::{Read, each, of_unit, or, small_size, switch, unit};
+use super::fields::{Read, each, number, of_unit, or, small_size, switch, unit};
 use super::rows::{self, Field, FileRow, GeometryRow, SettingsRow, SizesRow};
 use super::schema::check_schema;
 use super::settings::TINY;
 use super::tables::{Names, Tables};
 use super::units::{seed, signed_us};
-use super::{DiskPlan, Expect, NetworkPlan, NodePlan, PORT, Plan, Scenario};
+use super::{
+    Counts, DiskPlan, Expect, NetworkPlan, NodePlan, Origin, PORT, PassDone, Plan, Scenario,
+};
 use crate::choice::KINDS;
 use crate::invariants::{invariant_named, invariants};
 use crate::world::{Excuse, STUCK};
@@ -67,7 +69,13 @@ impl Scenario {
             .map(expect)
             .transpose()?
             .unwrap_or_default();
-        Ok(Self { plan, expect })
+        let origin = file.origin.as_ref();
+        let origin = origin.map(|row| origin_of(row, &plan)).transpose()?;
+        Ok(Self {
+            plan,
+            expect,
+            origin,
+        })
     }
 }
 
@@ -251,6 +259,34 @@ fn nodes(
         })
     };
     file.node.iter().enumerate().map(node).collect()
+}
+
+fn origin_of(row: &rows::OriginRow, plan: &Plan) -> Read<Origin> {
+    let pass = |row: &rows::PassRow| {
+        Ok(PassDone {
+            name: row.name.text.clone(),
+            changes: number(&row.changes)?,
+            left: counts(&row.left)?,
+        })
+    };
+    let replay = row.replay.as_ref();
+    Ok(Origin {
+        seed: unit(&row.seed, seed)?,
+        replay: replay.map_or_else(String::new, |field| field.text.clone()),
+        audited: or(row.audited.as_ref(), false, switch)?,
+        was: (row.size.as_ref()).map_or(Ok(Counts::of(plan)), counts)?,
+        tries: or(row.tries.as_ref(), 0, number)?,
+        passes: row.passes.iter().map(pass).collect::<Read<_>>()?,
+    })
+}
+
+fn counts(row: &rows::CountsRow) -> Read<Counts> {
+    Ok(Counts {
+        nodes: number(&row.nodes)?,
+        workload: number(&row.workload)?,
+        faults: number(&row.faults)?,
+        actions: number(&row.actions)?,
+    })
 }
 
 fn slot_name(field: &Field) -> Read<String> {

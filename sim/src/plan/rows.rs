@@ -101,6 +101,36 @@ pub(super) struct FileRow {
     #[serde(default)]
     pub(super) pins: BTreeMap<Spanned<String>, Field>,
     pub(super) expect: Option<Spanned<ExpectRow>>,
+    pub(super) origin: Option<OriginRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OriginRow {
+    pub(super) seed: Field,
+    pub(super) replay: Option<Field>,
+    pub(super) audited: Option<Field>,
+    pub(super) tries: Option<Field>,
+    pub(super) size: Option<CountsRow>,
+    #[serde(default)]
+    pub(super) passes: Vec<PassRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CountsRow {
+    pub(super) nodes: Field,
+    pub(super) workload: Field,
+    pub(super) faults: Field,
+    pub(super) actions: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PassRow {
+    pub(super) name: Field,
+    pub(super) changes: Field,
+    pub(super) left: CountsRow,
 }
 
 pub(super) type SettingsRow = BTreeMap<Spanned<String>, Field>;

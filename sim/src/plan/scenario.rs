@@ -11,6 +11,62 @@ pub struct Scenario {
     pub plan: Plan,
     /// The expected result.
     pub expect: Expect,
+    /// Where the plan comes from, if a command made it from another plan.
+    pub origin: Option<Origin>,
+}
+
+/// Where a plan comes from. Only `audited` has an effect on a run of the plan.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Origin {
+    /// The seed of the original plan. The shrinker may have changed the seed.
+    pub seed: u64,
+    /// The command that replays the original plan. Empty if it is unknown.
+    pub replay: String,
+    /// Only an audited run shows the failure. A replay of the plan is audited too.
+    pub audited: bool,
+    /// The size of the original plan.
+    pub was: Counts,
+    /// The number of smaller plans that the shrinker ran. 0 if the plan was not shrunk.
+    pub tries: u64,
+    /// The passes that made the plan simpler, in their order.
+    pub passes: Vec<PassDone>,
+}
+
+/// A pass of the shrinker that made the plan simpler.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PassDone {
+    /// The name of the pass.
+    pub name: String,
+    /// The number of changes that were kept.
+    pub changes: u64,
+    /// The size of the plan after the pass.
+    pub left: Counts,
+}
+
+/// The size of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Counts {
+    /// The number of nodes.
+    pub nodes: usize,
+    /// The number of entries of the workload.
+    pub workload: usize,
+    /// The number of faults.
+    pub faults: usize,
+    /// The number of actions of the operator.
+    pub actions: usize,
+}
+
+impl Counts {
+    /// The size of this plan.
+    #[must_use]
+    pub const fn of(plan: &Plan) -> Self {
+        Self {
+            nodes: plan.nodes.len(),
+            workload: plan.workload.len(),
+            faults: plan.faults.len(),
+            actions: plan.actions.len(),
+        }
+    }
 }
 
 /// The expected result of a run. If neither `bug` nor `invariants` is set, the run must pass.
@@ -70,6 +126,7 @@ impl From<Plan> for Scenario {
         Self {
             plan,
             expect: Expect::default(),
+            origin: None,
         }
     }
 }

@@ -6,8 +6,8 @@ use super::schema::SCHEMA;
 use super::settings::{TINY, quoted, shown};
 use super::units::{show_seed, show_signed_us};
 use super::{
-    Action, ActionRow, DiskPlan, Expect, Fault, FaultRow, NetworkPlan, NodePlan, Plan, Scenario,
-    ShutdownMode, When, WorkloadRow,
+    Action, ActionRow, Counts, DiskPlan, Expect, Fault, FaultRow, NetworkPlan, NodePlan, Origin,
+    PassDone, Plan, Scenario, ShutdownMode, When, WorkloadRow,
 };
 use std::fmt::Write;
 use walsim_core::base::{Geometry, Settings};
@@ -68,6 +68,9 @@ impl Scenario {
             }
         }
         out.expect(&self.expect);
+        if let Some(origin) = &self.origin {
+            out.origin(origin);
+        }
         out.0
     }
 }
@@ -402,6 +405,47 @@ impl Out {
             }
         };
         self.line(format_args!("{kind} = {{ {what} }}"));
+    }
+
+    fn origin(&mut self, origin: &Origin) {
+        let counts = |counts: Counts| {
+            let Counts {
+                nodes,
+                workload,
+                faults,
+                actions,
+            } = counts;
+            format!(
+                "{{ nodes = {nodes}, workload = {workload}, faults = {faults}, actions = {actions} }}"
+            )
+        };
+        self.line(format_args!("\n[origin]"));
+        self.line(format_args!("seed = {}", quoted(&show_seed(origin.seed))));
+        if !origin.replay.is_empty() {
+            self.line(format_args!("replay = {}", quoted(&origin.replay)));
+        }
+        if origin.audited {
+            self.line(format_args!("audited = true"));
+        }
+        if origin.tries > 0 {
+            self.line(format_args!("tries = {}", origin.tries));
+            self.line(format_args!("size = {}", counts(origin.was)));
+        }
+        if !origin.passes.is_empty() {
+            self.line(format_args!("passes = ["));
+            for PassDone {
+                name,
+                changes,
+                left,
+            } in &origin.passes
+            {
+                let (name, left) = (quoted(name), counts(*left));
+                self.line(format_args!(
+                    "  {{ name = {name}, changes = {changes}, left = {left} }},"
+                ));
+            }
+            self.line(format_args!("]"));
+        }
     }
 
     fn expect(&mut self, expect: &Expect) {

@@ -19,10 +19,10 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use narrative::{Origin, Unfaithful};
+pub use narrative::{Kept, Unfaithful};
 pub use predicate::{Predicate, Shrunk, Symptom, shrink};
 
-use crate::plan::Plan;
+use crate::plan::{Counts, PassDone, Plan};
 use crate::trace::state_hash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -75,6 +75,8 @@ pub struct Reduced {
     pub plan: Plan,
     /// Number of candidates tried.
     pub tries: u64,
+    /// The passes that led to this plan, in their order. A pass that did not help is not listed.
+    pub passes: Vec<PassDone>,
 }
 
 /// A pass, with its name for the progress line.
@@ -128,22 +130,26 @@ pub fn reduce(
         tries: 0,
         over: false,
         pass: "",
+        passes: Vec::new(),
         judge,
         go_on,
     };
     search.descend(&PASSES);
     if Size::of(&search.best).steps > FEW && !search.over {
         let first = std::mem::replace(&mut search.best, plan.clone());
+        let passes = std::mem::take(&mut search.passes);
         search.failed = failed;
         search.tried = BTreeSet::from([state_hash(plan)]);
         search.descend(&OTHER_WAY);
         if Size::of(&search.best) >= Size::of(&first) {
             search.best = first;
+            search.passes = passes;
         }
     }
     Reduced {
         plan: search.best,
         tries: search.tries,
+        passes: search.passes,
     }
 }
 
@@ -158,6 +164,7 @@ struct Search<'a> {
     tries: u64,
     over: bool,
     pass: &'static str,
+    passes: Vec<PassDone>,
     judge: &'a mut dyn FnMut(&Plan) -> Option<Failed>,
     go_on: &'a mut dyn FnMut(&Progress) -> bool,
 }
@@ -218,6 +225,18 @@ impl Search<'_> {
     }
 
     fn accept(&mut self, candidate: Plan, failed: Failed) {
+        let left = Counts::of(&candidate);
+        match self.passes.last_mut() {
+            Some(last) if last.name == self.pass => {
+                last.changes += 1;
+                last.left = left;
+            }
+            Some(_) | None => self.passes.push(PassDone {
+                name: self.pass.to_owned(),
+                changes: 1,
+                left,
+            }),
+        }
         self.best = candidate;
         self.failed = failed;
     }

@@ -2,7 +2,7 @@
 
 use super::{Shrunk, Size, Symptom};
 use crate::invariants::invariant_named;
-use crate::plan::{Expect, Plan, PlanError, Scenario, show_seed};
+use crate::plan::{Counts, Expect, Origin, Plan, PlanError, Scenario, show_seed};
 use crate::report::{explanation, headline};
 use crate::world::{Verdict, run};
 use std::fmt::Write;
@@ -10,9 +10,11 @@ use walsim_core::base::{Bug, Planted};
 
 /// Where a shrunk plan comes from, and in which file it is stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub struct Kept<'a> {
     /// The original plan.
     pub plan: &'a Plan,
+    /// The command that replays the original plan.
+    pub replay: &'a str,
     /// The planted bug.
     pub bug: Option<Bug>,
     /// The path of the file.
@@ -36,28 +38,45 @@ impl Shrunk {
     ///
     /// # Errors
     /// If the run of the parsed plan does not fail in the same way.
-    pub fn to_file(&self, origin: Origin<'_>) -> Result<String, Unfaithful> {
+    pub fn to_file(&self, kept: Kept<'_>) -> Result<String, Unfaithful> {
         let code = self.outcome.verdict.code().unwrap_or_default();
         let mut plan = self.plan.clone();
-        plan.name = match origin.bug {
-            Some(bug) => format!("{}-{}", bug.name(), show_seed(origin.plan.seed)),
-            None => format!("{}-{}", plain(code), show_seed(origin.plan.seed)),
+        plan.name = match kept.bug {
+            Some(bug) => format!("{}-{}", bug.name(), show_seed(kept.plan.seed)),
+            None => format!("{}-{}", plain(code), show_seed(kept.plan.seed)),
         };
-        plan.about = self.about(origin.bug);
-        let expect = self.expect(origin.bug, code);
-        let scenario = Scenario { plan, expect };
-        let text = scenario.to_toml_under(&self.head(origin));
+        plan.about = self.about(kept.bug);
+        let expect = self.expect(kept.bug, code);
+        let scenario = Scenario {
+            plan,
+            expect,
+            origin: Some(self.origin(kept.plan, kept.replay)),
+        };
+        let text = scenario.to_toml_under(&self.head(kept));
 
         let again = Scenario::parse(&text, "shrunk")?.plan;
-        let planted = origin
+        let planted = kept
             .bug
             .map_or(Planted::NONE, |bug| Planted::NONE.with(bug));
-        let verdict = run(&again, planted, false).verdict;
+        let verdict = run(&again, planted, self.outcome.audited).verdict;
         if Symptom::of(&verdict) == Symptom::of(&self.outcome.verdict) {
             Ok(text)
         } else {
             let other = verdict.code().unwrap_or("a pass");
             Err(Unfaithful::Other(other.into()))
+        }
+    }
+
+    /// How the plan was shrunk.
+    #[must_use]
+    pub fn origin(&self, plan: &Plan, replay: &str) -> Origin {
+        Origin {
+            seed: plan.seed,
+            replay: replay.to_owned(),
+            audited: self.outcome.audited,
+            was: Counts::of(plan),
+            tries: self.tries,
+            passes: self.passes.clone(),
         }
     }
 
@@ -92,28 +111,35 @@ impl Shrunk {
         }
     }
 
-    fn head(&self, origin: Origin<'_>) -> String {
+    fn head(&self, kept: Kept<'_>) -> String {
         let mut head = headline(&self.outcome.verdict);
         let add = |head: &mut String, line: std::fmt::Arguments<'_>| {
             writeln!(head, "{line}").expect("writing to a string cannot fail");
         };
         let told = explanation(&self.outcome.verdict, &self.story);
         add(&mut head, format_args!("\n{told}"));
-        let bug = origin
+        let bug = kept
             .bug
             .map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
-        let (was, is) = (Size::of(origin.plan), Size::of(&self.plan));
-        let seed = show_seed(origin.plan.seed);
+        let (was, is) = (Size::of(kept.plan), Size::of(&self.plan));
+        let seed = show_seed(kept.plan.seed);
+        let other = match self.plan.seed == kept.plan.seed {
+            true => String::new(),
+            false => format!(
+                " The seed of the shrunk plan is {}.",
+                show_seed(self.plan.seed)
+            ),
+        };
         add(
             &mut head,
             format_args!(
-                "Shrunk from seed {seed}: {} rows of workload, faults and actions were reduced to {}.",
+                "Shrunk from seed {seed}: {} rows of workload, faults and actions were reduced to {}.{other}",
                 was.steps, is.steps
             ),
         );
         add(
             &mut head,
-            format_args!("Replay: walsim replay {}{bug} --trace", origin.file),
+            format_args!("Replay: walsim replay {}{bug} --trace", kept.file),
         );
         head
     }

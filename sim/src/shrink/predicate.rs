@@ -2,7 +2,7 @@
 //! failure.
 
 use super::{Failed, Progress, reduce};
-use crate::plan::Plan;
+use crate::plan::{PassDone, Plan};
 use crate::story::{Story, story};
 use crate::world::{Outcome, Verdict, run, run_at_most};
 use walsim_core::base::Planted;
@@ -46,6 +46,8 @@ pub struct Predicate {
     passes_without: bool,
     /// The maximum number of steps of a candidate.
     most_steps: u64,
+    /// Whether only an audited run shows the failure.
+    audit: bool,
 }
 
 /// The maximum number of steps of a candidate if the length of the original run is unknown. A
@@ -57,7 +59,10 @@ impl Predicate {
     /// plan does not fail.
     #[must_use]
     pub fn of(plan: &Plan, planted: Planted) -> Option<(Self, Outcome)> {
-        let outcome = run(plan, planted, false);
+        let mut outcome = run(plan, planted, false);
+        if outcome.verdict == Verdict::Pass {
+            outcome = run(plan, planted, true);
+        }
         let symptom = Symptom::of(&outcome.verdict)?;
         let passes_without = planted != Planted::NONE && passes(plan);
         // A candidate that takes many more steps than the original run is hardly simpler. Most
@@ -71,6 +76,7 @@ impl Predicate {
             symptom,
             passes_without,
             most_steps,
+            audit: outcome.audited,
         };
         Some((predicate, outcome))
     }
@@ -84,7 +90,7 @@ impl Predicate {
     /// Runs a candidate. Returns the failure if it has the same symptom as the original failure.
     #[must_use]
     pub fn judge(&self, plan: &Plan) -> Option<Failed> {
-        let outcome = run_at_most(plan, self.planted, false, self.most_steps).ok()?;
+        let outcome = run_at_most(plan, self.planted, self.audit, self.most_steps).ok()?;
         let same = Symptom::of(&outcome.verdict).as_ref() == Some(&self.symptom);
         if !same || self.passes_without && !passes(plan) {
             return None;
@@ -119,6 +125,8 @@ pub struct Shrunk {
     pub outcome: Outcome,
     /// Number of candidates run.
     pub tries: u64,
+    /// The passes that made the plan simpler, in their order.
+    pub passes: Vec<PassDone>,
     /// The events of the shrunk plan's run that led to the failure.
     pub story: Story,
     /// Whether the plan passes without the planted bug.
@@ -141,13 +149,14 @@ pub fn shrink(
         &mut |candidate| predicate.judge(candidate),
         &mut go_on,
     );
-    let outcome = run(&reduced.plan, planted, false);
+    let outcome = run(&reduced.plan, planted, outcome.audited);
     let story = story(&reduced.plan, planted, &outcome);
     Some(Shrunk {
         story,
         plan: reduced.plan,
         outcome,
         tries: reduced.tries,
+        passes: reduced.passes,
         passes_without,
     })
 }

@@ -106,7 +106,7 @@ pub fn story(plan: &Plan, planted: Planted, outcome: &Outcome) -> Story {
     };
     let mut telling = Telling::new(subjects);
     let mut end = None;
-    run_recorded(plan, planted, |world, events| {
+    run_recorded(plan, planted, outcome, None, |world, events| {
         events.into_iter().for_each(|event| telling.hear(event));
         if world.finished().is_some() {
             end = Some(records::of(world));

@@ -40,6 +40,7 @@ pub(super) fn positions(view: &NodeView<'_>) -> BTreeMap<Name, Lsn> {
     own.into_iter()
         .chain(senders.flatten())
         .chain(slots)
-        .filter(|(_, lsn)| lsn.is_valid())
+        // A slot that was invalidated has no position any more.
+        .filter(|((what, _), lsn)| lsn.is_valid() || *what == "restart_lsn")
         .collect()
 }

@@ -380,11 +380,23 @@ impl World {
     /// If the run has not ended.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
+        self.outcome_as(self.verdict.clone().expect("the run has ended"))
+    }
+
+    /// The outcome of a run that was stopped before its end. Its verdict is [`Verdict::Pass`],
+    /// because nothing was violated so far.
+    #[must_use]
+    pub fn outcome_so_far(&self) -> Outcome {
+        self.outcome_as(self.verdict.clone().unwrap_or(Verdict::Pass))
+    }
+
+    fn outcome_as(&self, verdict: Verdict) -> Outcome {
         let geometry = &self.hosts[0].plan.settings.geometry;
         let start = geometry.segment_start(SegmentNo(1));
         let wal_bytes = self.referee.wal_end().0.saturating_sub(start.0);
         Outcome {
-            verdict: self.verdict.clone().expect("the run has ended"),
+            verdict,
+            audited: self.audit,
             steps: self.trace.steps(),
             sim_us: self.now.0,
             hash: self.trace.digest(),
@@ -406,6 +418,10 @@ impl World {
     }
 
     fn violated(&mut self, mut violation: Violation) {
+        // A step can violate several invariants. The first one is the verdict.
+        if self.verdict.is_some() {
+            return;
+        }
         if let Some((host, Some((pid, role)))) = self.driven
             && self.hosts[host].plan.name == violation.node
         {
@@ -414,11 +430,10 @@ impl World {
         let text = format!("{} violated: {}", violation.code, violation.message);
         self.record_world(None, &text);
         self.spans.violation(&violation);
-        self.verdict
-            .get_or_insert(match self.referee.promise_of(violation.code) {
-                Promise::Liveness => Verdict::NoConvergence(violation),
-                Promise::Safety => Verdict::Violation(violation),
-            });
+        self.verdict = Some(match self.referee.promise_of(violation.code) {
+            Promise::Liveness => Verdict::NoConvergence(violation),
+            Promise::Safety => Verdict::Violation(violation),
+        });
     }
 
     fn judge(&mut self, ruling: Result<(), Violation>) {

@@ -74,6 +74,7 @@ impl Panicked {
                 at,
                 step: steps + 1,
             },
+            audited: world.is_some_and(|world| world.audit),
             steps,
             sim_us: at.0,
             hash: 0,

@@ -1,7 +1,7 @@
 //! Passes events from the world to its recorder. Recording does not change a run.
 
-use super::World;
 use super::panics::Panicked;
+use super::{Outcome, World};
 use crate::choice::{Key, collected_before_panic};
 use crate::disk::{Disk, Ticket};
 use crate::net::Traffic;
@@ -10,29 +10,37 @@ use crate::referee::{Answer, ClientAct};
 use crate::trace::{Act, Before, ProcessName, Spot, TraceEvent};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use walsim_core::base::{ConnId, Now, OpId, Pid, Planted, Settings};
+use walsim_core::base::{ConnId, Mono, Now, OpId, Pid, Planted, Settings};
 use walsim_core::call::{
     DiskDone, DiskError, DiskOp, Effect, Exit, LogEvent, Message, NetEvent, NetOp,
 };
 use walsim_core::shmem::Role;
 use walsim_core::wire::sql::Statement;
 
-/// Runs a plan to its end and records its events. After each step `see` is called with the events
-/// of the step. If a step panics, its events end with the panic.
+/// Runs a plan again and records its events, up to the end of the run or to a time. After each step
+/// `see` is called with the events of the step. If a step panics, its events end with the panic.
+/// The run is audited if the first run was.
 pub(crate) fn run_recorded(
     plan: &Plan,
     planted: Planted,
+    first: &Outcome,
+    until: Option<Mono>,
     see: impl FnMut(&World, Vec<TraceEvent>),
 ) {
-    run_made(|| World::new(plan, planted, false), see);
+    run_made(|| World::new(plan, planted, first.audited), until, see);
 }
 
-fn run_made(make: impl FnOnce() -> World, mut see: impl FnMut(&World, Vec<TraceEvent>)) {
+fn run_made(
+    make: impl FnOnce() -> World,
+    until: Option<Mono>,
+    mut see: impl FnMut(&World, Vec<TraceEvent>),
+) {
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(make());
         world.record();
-        while world.step() {
+        let goes_on = |next: Mono| until.is_none_or(|until| next <= until);
+        while world.next_at().is_some_and(goes_on) && world.step() {
             let events = world.take_events();
             see(world, events);
         }

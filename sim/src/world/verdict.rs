@@ -53,6 +53,9 @@ impl Verdict {
 pub struct Outcome {
     /// The verdict.
     pub verdict: Verdict,
+    /// Whether the run was audited: all WAL was compared again several times. Only an audited run
+    /// can find some violations, so a second run of the plan must be audited too.
+    pub audited: bool,
     /// Number of `Machine::step` calls.
     pub steps: u64,
     /// Simulated time in microseconds.
