@@ -39,7 +39,7 @@ fn origin(seed: u64, changes: usize) -> Origin {
         replay: String::from("walsim replay 'my \"plan\".toml' --set seed=7"),
         audited: changes == 2,
         was: left,
-        tries: 1 + (seed >> 1),
+        tries: 1 + (seed >> 2),
         passes: vec![PassDone {
             name: String::from("the end"),
             changes: 3,
