@@ -383,7 +383,7 @@ mod tests {
             world
         };
         let mut events = Vec::new();
-        run_made(make, |_, new| events.extend(new));
+        run_made(make, None, |_, new| events.extend(new));
         let last = events.last().expect("the run has events");
         assert!(events.len() > 100 && last.at == Mono(500_000), "{last}");
         assert!(last.act.is_verdict(), "{last}");
