@@ -446,13 +446,13 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
-/// A plan that never starts a standby does not converge. The shrunk plan must also fail to
-/// converge, and for the same reason.
+/// A plan whose standbys use a slot that does not exist does not converge. The shrunk plan must also
+/// fail to converge, and for the same reason.
 #[test]
 fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     let hangs = [
         "--set",
-        "hot_standby=false",
+        "primary_slot_name=absent",
         "-o",
         "hangs.toml",
         "--format",
@@ -466,7 +466,7 @@ fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
         (&"LIVE".into(), &0.into())
     );
     let file = std::fs::read_to_string(folder().join("hangs.toml")).expect("just written");
-    assert!(file.contains("hot_standby = false"), "{file}");
+    assert!(file.contains("primary_slot_name = \"absent\""), "{file}");
     assert!(
         !file.contains("[expect]"),
         "a play of it must pass one day: {file}"

@@ -41,9 +41,9 @@ impl Check for CheckpointerCtl {
             end_of_recovery,
         } = self.requests;
         assert!(requested || !force && !end_of_recovery, "{self:?}");
-        // `ckpt_active`: one checkpoint runs at a time, and a failed checkpoint has also ended.
+        // More than one checkpoint may be unfinished: if the postmaster passes over the crash of a
+        // checkpointer, the next checkpointer begins another checkpoint.
         assert!(self.done <= self.started, "{self:?}");
-        assert!(self.started - self.done <= 1, "{self:?}");
         assert!(self.failed <= self.done, "{self:?}");
     }
 }

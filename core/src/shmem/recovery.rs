@@ -62,10 +62,7 @@ impl Check for RecoveryCtl {
             !self.consistent || self.invalid_pages.is_empty(),
             "{self:?}"
         );
-        // After recovery every process may write WAL. Before, the startup process and the
-        // checkpointer may, at its end.
-        let done = self.state == RecoveryState::Done;
-        assert!(!done || self.insert_allowed.is_empty(), "{self:?}");
-        assert!(self.insert_allowed.len() <= 2, "{self:?}");
+        // Nothing is said about `insert_allowed`: the entry of a killed checkpointer stays if the
+        // postmaster passes over the crash.
     }
 }
