@@ -446,8 +446,8 @@ fn what_does_not_fail_is_not_shrunk() {
     );
 }
 
-/// A plan whose standbys use a slot that does not exist does not converge. The shrunk plan must also
-/// fail to converge, and for the same reason.
+/// A plan whose standbys use a slot that does not exist does not converge. The shrunk plan must
+/// also fail to converge, and for the same reason.
 #[test]
 fn a_cluster_that_hangs_is_shrunk_to_what_it_hangs_at() {
     let hangs = [

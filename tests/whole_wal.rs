@@ -195,7 +195,8 @@ fn an_overwritten_contrecord_is_skipped_as_the_server_did() {
     let aborted = Lsn(0x85_00F8);
     let missing = Lsn(0x90_0000);
     let header = PageHeader::decode(&bytes[SEGMENT..]).expect("a page");
-    // The page has a long header. Bit 4 was BKP_REMOVABLE before 19.
+    // 0x0002 says that the page has a long header. In 19, 0x0004 is
+    // XLP_FIRST_IS_OVERWRITE_CONTRECORD. Before 19 it was XLP_BKP_REMOVABLE.
     assert_eq!(
         (header.info, overwrite_contrecord(VERSION)),
         (0x0006, 0x0004)

@@ -75,8 +75,9 @@ impl PgProc {
 
 impl Check for ProcArray {
     fn check(&self) {
-        // A role is not checked to be there only once. The postmaster may pass over a crash while the
-        // startup process runs, and then starts a second checkpointer beside the entry of the first.
+        // A role is not checked to be there only once. The postmaster may pass over a crash while
+        // the startup process runs. It then starts a second checkpointer beside the entry of the
+        // first.
         let mut last: Option<&PgProc> = None;
         for proc in &self.procs {
             proc.check();

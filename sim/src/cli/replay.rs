@@ -8,7 +8,6 @@ use super::scenarios::judged;
 use super::values::{bug_value, overrides, planted, simulated_value};
 use super::{Format, Outcome, json, pages, pool, terminal, trace};
 use std::io::Write;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::disk::Entry;
@@ -230,26 +229,23 @@ fn play(
     mut printer: Option<trace::Printer>,
 ) -> Played {
     let played = pool::simulate(|| {
-        std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let mut world = World::new(plan, planted, audit);
-            if printer.is_some() {
-                world.record();
-            }
-            let goes_on = |next: Mono| until.is_none_or(|us| next.0 <= us);
-            while world.next_at().is_some_and(goes_on) && world.step() {
-                if let Some(printer) = &mut printer {
-                    printer.print(&mut world);
-                }
-            }
+        let mut world = World::new(plan, planted, audit);
+        if printer.is_some() {
+            world.record();
+        }
+        let goes_on = |next: Mono| until.is_none_or(|us| next.0 <= us);
+        let mut stepped = Some(true);
+        while stepped == Some(true) && world.next_at().is_some_and(goes_on) {
+            stepped = world.step_caught();
             if let Some(printer) = &mut printer {
                 printer.print(&mut world);
             }
-            world
-        }))
+        }
+        stepped.map(|_| world)
     });
-    let Ok(world) = played else {
-        // The panic destroyed the world. A second run returns the panic as its verdict, with the
-        // number of steps before the panic.
+    let Some(world) = played else {
+        // The panic has left the world in an unknown state. A second run returns the panic as its
+        // verdict, with the number of steps before the panic.
         let outcome = pool::simulate(|| run_plan(plan, planted, audit));
         return Played {
             verdict: Some(outcome.verdict.clone()),

@@ -84,12 +84,7 @@ impl Iterator for RecordedRun {
 
     fn next(&mut self) -> Option<TraceEvent> {
         while self.events.is_empty() && !self.ended {
-            let (world, ended) = (&mut self.world, &mut self.ended);
-            let step = std::panic::AssertUnwindSafe(|| *ended = !world.step());
-            if let Err(panic) = super::panics::caught(step) {
-                self.world.record_panic(&panic);
-                self.ended = true;
-            }
+            self.ended = self.world.step_caught() != Some(true);
             self.events.extend(self.world.take_events());
         }
         self.events.pop_front()
@@ -107,6 +102,20 @@ impl World {
         let nodes = self.plan.nodes.iter().map(|node| node.name.clone());
         let names = nodes.chain(self.clients.names()).collect();
         self.recorder.start(names);
+    }
+
+    /// Runs one step like [`World::step`]. Returns `None` if the step panicked. The recorded
+    /// events of such a step end with the panic, and the world must not run any further.
+    pub fn step_caught(&mut self) -> Option<bool> {
+        let mut more = false;
+        let step = std::panic::AssertUnwindSafe(|| more = self.step());
+        match super::panics::caught(step) {
+            Ok(()) => Some(more),
+            Err(panic) => {
+                self.record_panic(&panic);
+                None
+            }
+        }
     }
 
     /// The events recorded since the last call.
