@@ -7,7 +7,7 @@
 //! page into a buffer only if no other process has pinned the buffer.
 
 use super::relation::{ReadPage, WritePage};
-use crate::base::Lsn;
+use crate::base::{Bug, Lsn};
 use crate::call::{LogEvent, Message, Place, Poll, SqlState, Yield};
 use crate::shmem::{BufId, BufTag, LockId, LockMode};
 use crate::sys::Cx;
@@ -45,7 +45,15 @@ pub enum ReadMode {
 /// The bytes of a page. The process must have pinned the buffer and locked its content.
 #[must_use]
 pub fn page<'a>(cx: &'a Cx<'_>, buffer: BufId) -> &'a [u8] {
+    assert!(is_pinned(cx, buffer), "{} reads buffer {buffer}", cx.me);
+    assert!(cx.holds(LockId::BufferContent(buffer)), "buffer {buffer}");
     &cx.shmem.buffers.pool[usize::from(buffer)].page
+}
+
+/// `BufferIsPinned`, by the running process.
+fn is_pinned(cx: &Cx<'_>, buffer: BufId) -> bool {
+    let pins = &cx.shmem.buffers.pool[usize::from(buffer)].pins;
+    pins.contains(&cx.me)
 }
 
 /// Replaces the bytes of a page, and marks the buffer dirty (`MarkBufferDirty`). The caller holds
@@ -56,7 +64,9 @@ pub fn modify(cx: &mut Cx<'_>, buffer: BufId, bytes: Vec<u8>) {
         cx.holds(LockId::BufferContent(buffer)),
         "a page is changed under its content lock"
     );
+    assert!(is_pinned(cx, buffer), "{} changes buffer {buffer}", cx.me);
     let buffer = &mut cx.shmem.buffers.pool[usize::from(buffer)];
+    assert!(buffer.valid, "{:?} is not read yet", buffer.tag);
     assert_eq!(bytes.len(), buffer.page.len(), "a page keeps its size");
     buffer.page = Arc::new(bytes);
     buffer.dirty = true;
@@ -70,6 +80,11 @@ pub fn set_lsn(cx: &mut Cx<'_>, buffer: BufId, lsn: Lsn) {
         cx.holds(LockId::BufferContent(buffer)),
         "a page is changed under its content lock"
     );
+    assert!(lsn.is_valid());
+    let dirty = cx.shmem.buffers.pool[usize::from(buffer)].dirty;
+    // A write of the page without its lock can clear the flag.
+    let wrong = cx.has_bug(Bug::PageWrittenWithoutLock);
+    assert!(dirty || wrong, "buffer {buffer} was not modified");
     let page: &mut Vec<u8> = Arc::make_mut(&mut cx.shmem.buffers.pool[usize::from(buffer)].page);
     data_page::set_lsn(page, lsn);
     cx.shmem.buffers.changed(buffer, lsn);
@@ -126,6 +141,8 @@ impl<F: FlushWal> ReadBuffer<F> {
                 Phase::WaitIo(id) => {
                     let id = *id;
                     ready!(cx.acquire(LockId::BufferIo(id), LockMode::Exclusive));
+                    let tag = cx.shmem.buffers.pool[usize::from(id)].tag;
+                    assert_eq!(tag, Some(self.tag), "buffer {id} was pinned");
                     if cx.shmem.buffers.pool[usize::from(id)].valid {
                         cx.release(LockId::BufferIo(id));
                         self.phase = Phase::Locking(id);
@@ -200,6 +217,7 @@ impl<F: FlushWal> ReadBuffer<F> {
             return Phase::Victim;
         };
         buffers.pin(id, cx.me);
+        assert_eq!(buffers.pool[usize::from(id)].tag, Some(self.tag));
         if buffers.pool[usize::from(id)].valid {
             Phase::Locking(id)
         } else {
@@ -216,6 +234,7 @@ impl<F: FlushWal> ReadBuffer<F> {
             return Phase::Lookup;
         }
         let buffer = &mut buffers.pool[usize::from(id)];
+        assert!(buffer.pins.contains(&cx.me), "buffer {id} is the victim");
         if buffer.pins.len() > 1 || buffer.dirty {
             buffers.unpin(id, cx.me);
             return Phase::Victim;
@@ -225,9 +244,10 @@ impl<F: FlushWal> ReadBuffer<F> {
         buffer.just_dirtied = false;
         buffer.usage = 1;
         if let Some(old) = old {
-            buffers.map.remove(&old);
+            assert_eq!(buffers.map.remove(&old), Some(id), "{old:?}");
         }
-        buffers.map.insert(self.tag, id);
+        let other = buffers.map.insert(self.tag, id);
+        assert_eq!(other, None, "{:?} has two buffers", self.tag);
         assert!(
             cx.try_acquire(LockId::BufferIo(id)),
             "no other process does I/O on a buffer that only this one has pinned"
@@ -237,6 +257,8 @@ impl<F: FlushWal> ReadBuffer<F> {
 
     /// Starts to fill the buffer. The caller holds the I/O lock of the buffer.
     fn fill(&self, cx: &mut Cx<'_>, id: BufId) -> Phase<F> {
+        assert!(cx.holds(LockId::BufferIo(id)), "buffer {id}");
+        assert!(!cx.shmem.buffers.pool[usize::from(id)].valid, "buffer {id}");
         let zeros = || vec![0; cx.shmem.settings.geometry.data_page as usize];
         match self.mode {
             ReadMode::Normal => Phase::Reading(id, ReadPage::new(cx, self.tag)),
@@ -261,7 +283,10 @@ impl<F: FlushWal> ReadBuffer<F> {
 
 /// `TerminateBufferIO` after a read.
 fn end_read(cx: &mut Cx<'_>, id: BufId, bytes: Vec<u8>) {
+    assert!(is_pinned(cx, id), "{} reads into buffer {id}", cx.me);
+    assert_eq!(bytes.len(), cx.shmem.settings.geometry.data_page as usize);
     let buffer = &mut cx.shmem.buffers.pool[usize::from(id)];
+    assert!(!buffer.dirty, "{:?} would be lost", buffer.tag);
     buffer.page = Arc::new(bytes);
     buffer.valid = true;
     cx.release(LockId::BufferIo(id));
@@ -329,6 +354,9 @@ impl<F: FlushWal> FlushBuffer<F> {
             match &mut self.phase {
                 FlushPhase::StartIo => {
                     ready!(cx.acquire(LockId::BufferIo(self.buffer), LockMode::Exclusive));
+                    assert!(is_pinned(cx, self.buffer), "{} writes it", cx.me);
+                    let locked = cx.holds(LockId::BufferContent(self.buffer));
+                    assert!(locked || cx.has_bug(Bug::PageWrittenWithoutLock));
                     let buffer = &mut cx.shmem.buffers.pool[index];
                     if !buffer.dirty {
                         cx.release(LockId::BufferIo(self.buffer));
@@ -342,6 +370,7 @@ impl<F: FlushWal> FlushBuffer<F> {
                     ready_ok!(flush.poll(cx));
                     let buffer = &cx.shmem.buffers.pool[index];
                     let tag = buffer.tag.expect("a dirty buffer holds a page");
+                    assert!(buffer.valid, "{tag:?} is not read yet");
                     let data = Bytes::copy_from_slice(&buffer.page);
                     self.phase = FlushPhase::Writing(WritePage::new(cx, tag, data));
                 }

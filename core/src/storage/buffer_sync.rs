@@ -110,6 +110,9 @@ impl<F: FlushWal> BufferSync<F> {
                 SyncPhase::Flush(id, flush) => {
                     let id = *id;
                     ready_ok!(flush.poll(cx));
+                    // No process can change the page before its lock is released.
+                    let dirty = cx.shmem.buffers.pool[usize::from(id)].dirty;
+                    assert!(!dirty || cx.has_bug(Bug::PageWrittenWithoutLock));
                     if cx.holds(LockId::BufferContent(id)) {
                         cx.release(LockId::BufferContent(id));
                     }
@@ -172,6 +175,7 @@ impl ProcessSyncRequests {
                 .map(|file| FilePath::from(file.parent()))
                 .collect();
             self.directories = parents.into_iter().collect();
+            assert!(self.directories.len() <= files.len());
             self.todo = Some(files.into_iter().collect());
         }
         let todo = self.todo.as_mut().expect("filled above");

@@ -1,9 +1,11 @@
 //! Writes the control file. Mirrors update_controlfile.
 
-use super::file::opened;
+use super::file::{opened, written};
 use crate::base::Fd;
-use crate::call::{DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
+use crate::call::{DiskDone, DiskError, DiskOp, FilePath, LogEvent, OpenFlags, Place, Poll};
+use crate::shmem::{LockId, Role};
 use crate::sys::Cx;
+use crate::wire::control_file::FILE_LEN;
 use bytes::Bytes;
 
 /// The path of the control file.
@@ -40,6 +42,10 @@ impl UpdateControlFile {
         let why = Place::UpdateControlFile;
         let (what, outcome) = match self.phase {
             Phase::Open => {
+                // Before the startup process has begun recovery, it alone uses the file.
+                let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);
+                let locked = cx.holds(LockId::ControlFile);
+                assert!(locked || role == Some(Role::Startup), "{role:?}");
                 self.phase = Phase::Opened;
                 let op = DiskOp::Open {
                     path,
@@ -48,7 +54,8 @@ impl UpdateControlFile {
                 return Poll::Yield(cx.disk(op, why));
             }
             Phase::Opened => ("open", cx.done()),
-            Phase::Written(_) => ("write", cx.done()),
+            // A short write means that the disk is full.
+            Phase::Written(_) => ("write", cx.done().and_then(whole)),
             Phase::Synced(_) => ("fsync", cx.done()),
         };
         let done = match outcome {
@@ -81,4 +88,11 @@ impl UpdateControlFile {
             }
         }
     }
+}
+
+fn whole(done: DiskDone) -> Result<DiskDone, DiskError> {
+    let len = written(done) as usize;
+    assert!(len <= FILE_LEN, "{len} bytes were written");
+    let whole = len == FILE_LEN;
+    whole.then_some(DiskDone::Done).ok_or(DiskError::NoSpace)
 }

@@ -84,6 +84,9 @@ impl DurableRename {
         };
         let op = match (&self.phase, outcome) {
             (RenamePhase::OpenOld, _) => {
+                // Only the directory of the new name is fsynced.
+                assert_eq!(self.from.parent(), self.to.parent());
+                assert_ne!(self.from, self.to);
                 self.phase = RenamePhase::OldOpened;
                 DiskOp::Open {
                     path: self.from.clone(),
@@ -230,6 +233,7 @@ impl ReadWholeFile {
         let why = Place::ReadControlFile;
         match &mut self.phase {
             ReadPhase::Open => {
+                assert!(self.limit > 0, "a read of 0 bytes looks like the end");
                 let op = DiskOp::Open {
                     path: self.path.clone(),
                     flags: OpenFlags::Existing,
@@ -261,6 +265,7 @@ impl ReadWholeFile {
                         let got = read(done);
                         bytes.extend_from_slice(&got);
                         let have = u32::try_from(bytes.len()).expect("at most the limit");
+                        assert!(have <= self.limit, "{have} of {} bytes", self.limit);
                         if got.is_empty() || have == self.limit {
                             cx.close(fd);
                             return Poll::Ready(Ok(Some(core::mem::take(bytes))));

@@ -98,7 +98,8 @@ impl OpenFile {
             OpenPhase::Opened => match cx.done() {
                 Ok(done) => {
                     let fd = opened(done);
-                    cx.sys.rel_files.insert(self.path.clone(), fd);
+                    let other = cx.sys.rel_files.insert(self.path.clone(), fd);
+                    assert_eq!(other, None, "{} was open already", self.path);
                     Poll::Ready(Ok(Some(fd)))
                 }
                 Err(DiskError::NotFound) => Poll::Ready(Ok(None)),
@@ -138,7 +139,11 @@ impl ReadAt {
         if self.reading {
             let path = &self.open.path;
             return Poll::Ready(match cx.done() {
-                Ok(done) => Ok(Some(read(done))),
+                Ok(done) => {
+                    let bytes = read(done);
+                    assert!(bytes.len() <= self.len as usize, "{}", bytes.len());
+                    Ok(Some(bytes))
+                }
                 Err(e) => Err(LogEvent::file("read", path.clone(), e)),
             });
         }
@@ -186,6 +191,7 @@ impl WriteAt {
             let fd =
                 ready_ok!(self.open.poll(cx)).expect("a file that is made when absent is there");
             self.writing = true;
+            assert!(!self.data.is_empty(), "nothing to write to {fd:?}");
             let op = DiskOp::Write {
                 fd,
                 offset: self.offset,
@@ -196,7 +202,9 @@ impl WriteAt {
         let path = &self.open.path;
         let error = match cx.done() {
             Ok(done) => {
-                if written(done) as usize == self.data.len() {
+                let len = written(done) as usize;
+                assert!(len <= self.data.len(), "{len} bytes were written");
+                if len == self.data.len() {
                     cx.shmem.sync_requests.files.insert(path.clone());
                     return Poll::Ready(Ok(()));
                 }
