@@ -333,8 +333,7 @@ impl WalSource {
                 self.phase = if walrcv_streaming(cx) {
                     Phase::StopReceiver(XLogShutdownWalRcv::new())
                 } else {
-                    cx.shmem.recovery.install_segment_active = false;
-                    Phase::Backoff
+                    Phase::StopReceiver(XLogShutdownWalRcv::reset_only())
                 };
                 return true;
             }

@@ -26,6 +26,10 @@ pub fn keep_log_seg(settings: &Settings, redo: Lsn, end: Lsn, slots: Lsn) -> Seg
             keep = current.saturating_sub(wanted).max(1);
         }
     }
+    assert!(
+        keep <= current,
+        "segment {keep} is after the end of WAL at {end}"
+    );
     SegmentNo(keep).min(geometry.segment_of(redo))
 }
 
@@ -56,7 +60,12 @@ pub fn distance_estimate(estimate: u64, bytes: u64) -> u64 {
         bytes
     } else {
         let sum = u128::from(estimate) * 9 + u128::from(bytes);
-        u64::try_from(sum / 10).expect("no more than the larger of the two")
+        let estimate = u64::try_from(sum / 10).expect("no more than the larger of the two");
+        assert!(
+            bytes <= estimate,
+            "the estimate is never below the last cycle"
+        );
+        estimate
     }
 }
 

@@ -3,10 +3,10 @@
 //! The startup process cannot fork a walreceiver. It writes a request to shared memory and signals
 //! the postmaster.
 
-use crate::base::{Lsn, Pid, TimelineId};
+use crate::base::{Bug, Lsn, Pid, TimelineId};
 use crate::call::{Place, Poll, Signal, Yield};
 use crate::ready;
-use crate::shmem::{CondVarId, PmSignal, WalRcvState};
+use crate::shmem::{CondVarId, LockId, LockMode, PmSignal, WalRcvState};
 use crate::sys::Cx;
 
 /// `WalRcvStreaming`: is a walreceiver streaming or about to stream?
@@ -58,6 +58,10 @@ impl RequestXLogStreaming {
     pub fn new(cx: &Cx<'_>, tli: TimelineId, at: Lsn) -> Self {
         let geometry = &cx.shmem.settings.geometry;
         let start = geometry.segment_start(geometry.segment_of(at));
+        assert!(
+            start <= at && at - start < u64::from(geometry.segment),
+            "{at}"
+        );
         Self {
             tli,
             start,
@@ -87,13 +91,19 @@ impl RequestXLogStreaming {
         let now = cx.now.wall.unix_seconds();
         let conninfo = cx.shmem.settings.primary_conninfo.clone();
         let slot_name = cx.shmem.settings.primary_slot_name.clone();
+        let goes_back = cx.has_bug(Bug::ReceiverTakesFlushBack);
+        assert!(conninfo.is_some(), "there is no upstream");
         let walrcv = &mut cx.shmem.walrcv;
         let then = match walrcv.state {
             WalRcvState::Stopped => {
+                assert_eq!(walrcv.pid, None, "the last walreceiver has ended");
                 walrcv.state = WalRcvState::Starting;
                 Then::Launch
             }
             WalRcvState::Waiting => {
+                assert!(walrcv.pid.is_some(), "a walreceiver waits");
+                // `WalRcvWaitForStartPosition` has cleared the last request.
+                assert!(!walrcv.receive_start.is_valid(), "{}", walrcv.receive_start);
                 walrcv.state = WalRcvState::Restarting;
                 Then::Wake(walrcv.pid)
             }
@@ -115,6 +125,7 @@ impl RequestXLogStreaming {
             walrcv.received_tli = self.tli;
             walrcv.latest_chunk_start = self.start;
         }
+        assert!(walrcv.flushed_upto >= walrcv.latest_chunk_start || goes_back);
         walrcv.receive_start = self.start;
         walrcv.receive_start_tli = self.tli;
         then
@@ -134,6 +145,7 @@ enum Phase {
     Announce,
     Kill(Pid),
     Wait,
+    Reset,
 }
 
 impl XLogShutdownWalRcv {
@@ -141,6 +153,14 @@ impl XLogShutdownWalRcv {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// `ResetInstallXLogFileSegmentActive` alone, if no walreceiver runs.
+    #[must_use]
+    pub const fn reset_only() -> Self {
+        Self {
+            phase: Phase::Reset,
+        }
     }
 
     /// Waits until the walreceiver has ended.
@@ -160,7 +180,19 @@ impl XLogShutdownWalRcv {
                 }
                 Phase::Wait => {
                     ready!(Self::wait(cx));
+                    self.phase = Phase::Reset;
+                }
+                Phase::Reset => {
+                    // With the lock, no process is between the check of the flag and the rename of
+                    // a segment.
+                    ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    assert!(
+                        !cx.shmem.walrcv.is_streaming(),
+                        "{:?}",
+                        cx.shmem.walrcv.state
+                    );
                     cx.shmem.recovery.install_segment_active = false;
+                    cx.release(LockId::ControlFile);
                     return Poll::Ready(());
                 }
             }
@@ -183,6 +215,7 @@ impl XLogShutdownWalRcv {
             | WalRcvState::Waiting
             | WalRcvState::Restarting
             | WalRcvState::Stopping => {
+                assert!(walrcv.pid.is_some(), "{:?}", walrcv.state);
                 walrcv.state = WalRcvState::Stopping;
                 walrcv.pid
             }

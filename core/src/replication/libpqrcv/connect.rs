@@ -72,6 +72,7 @@ impl Connect {
             };
             match self.phase {
                 Phase::Connect => {
+                    assert_eq!(link.conn, None, "a receiver has one connection");
                     let limit_ms = conninfo.connect_timeout_ms.into();
                     self.deadline = (limit_ms > 0).then(|| cx.now.mono.after_ms(limit_ms));
                     link.conn = Some(cx.connect(&conninfo.host, conninfo.port));

@@ -55,6 +55,8 @@ pub enum Incoming {
 impl Link {
     /// Initializes the state at the start of the process.
     pub fn begin(&mut self, tli: TimelineId, version: PgVersion) {
+        assert_eq!(self.conn, None, "the process has just started");
+        assert!(!self.write.is_valid() && !self.flush.is_valid(), "{self:?}");
         self.tli = tli;
         self.timers = Timers::new(version);
         self.upstream_has_feedback = true;

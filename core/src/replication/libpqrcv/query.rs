@@ -111,6 +111,7 @@ impl Query {
                 }
                 Incoming::Message(BackendMessage::ReadyForQuery(_)) => {
                     let rows = core::mem::take(&mut self.rows);
+                    assert_eq!(rows.first.is_some(), rows.count > 0, "{}", rows.count);
                     return Poll::Ready(Ok(Answer::Done(rows)));
                 }
                 Incoming::Message(BackendMessage::CopyBothResponse { .. }) => {

@@ -27,6 +27,8 @@ impl Link {
             }
         }
         self.timers.replied(now, settings);
+        let repeats = settings.wal_receiver_status_interval_ms > 0;
+        assert!(!repeats || !self.timers.reply_due(now, settings), "{now:?}");
         self.reported = (self.write, self.flush);
         let status = StandbyStatus {
             write: self.write,
@@ -40,6 +42,7 @@ impl Link {
             reply_requested,
         };
         self.reported_apply = status.apply;
+        assert!(!self.hides_flush || !status.flush.is_valid(), "{status:?}");
         let frame = StandbyMessage::Status(status).to_frame();
         cx.send(self.conn(), [frame, Bytes::new()]);
     }

@@ -88,6 +88,7 @@ impl Timers {
             } => {
                 *terminate = due(now, timeout_ms, timeout_ms);
                 *ping = due(now, timeout_ms, timeout_ms / 2);
+                assert!(*ping <= *terminate, "{ping:?} {terminate:?}");
             }
         }
     }
@@ -193,5 +194,6 @@ impl Timers {
 
 /// The due time. `None` if the setting disables the timer.
 fn due(now: TimestampTz, setting: u32, after_ms: u32) -> Option<TimestampTz> {
+    assert!(after_ms <= setting, "{after_ms} ms of {setting}");
     (setting > 0).then(|| now + i64::from(after_ms) * 1000)
 }

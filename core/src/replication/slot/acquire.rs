@@ -118,8 +118,11 @@ fn judges(cx: &Cx<'_>) -> bool {
 /// could invalidate the slot between the check and the acquisition.
 fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> {
     cx.leave_condvar();
+    assert_eq!(cx.sys.my_slot, None, "a process has at most one slot");
     cx.sys.my_slot = Some(index);
     let slot = &cx.shmem.slots.slots[index];
+    assert!(slot.in_use, "only an existing slot is acquired");
+    assert_eq!(slot.active_pid, Some(cx.me));
     if judged != Judged::Never
         && judges(cx)
         && let Some(invalidation) = slot.invalidated
@@ -139,6 +142,11 @@ fn owned(cx: &mut Cx<'_>, index: usize, judged: Judged) -> Result<(), LogEvent> 
 /// `ConditionVariableSleep`: SIGTERM ends the sleep. After the sleep the caller checks everything
 /// again.
 fn sleep(cx: &mut Cx<'_>, index: usize) -> Poll<Result<(), LogEvent>> {
+    let owner = cx.shmem.slots.slots[index].active_pid;
+    assert!(
+        owner.is_some_and(|pid| pid != cx.me),
+        "it waits for {owner:?}"
+    );
     cx.enter_condvar(CondVarId::SlotActive(index));
     cx.reset_latch();
     if cx.take_signal(Signal::Term) {
@@ -167,6 +175,7 @@ pub fn release(cx: &mut Cx<'_>) {
         Some(cx.me),
         "only its owner releases a slot"
     );
+    assert!(slot.in_use, "an acquired slot is not dropped");
     let now = Some(cx.now.wall);
     slot.set_inactive_since(cx.shmem.settings.pg_version, now);
     if !slot.temporary {

@@ -30,6 +30,7 @@ pub fn confirm_received_location(cx: &mut Cx<'_>, flush: Lsn) -> bool {
         flush = Lsn(flush.0.saturating_add(segment.into()));
     }
     let slot = my_slot(cx);
+    assert_ne!(slot.restart_lsn, flush, "{} has not moved", slot.name);
     slot.restart_lsn = flush;
     slot.mark_dirty();
     true
@@ -117,6 +118,11 @@ impl PgReplicationSlotAdvance {
                 my_slot(cx).mark_dirty();
             }
         }
+        assert_eq!(
+            my_slot(cx).restart_lsn,
+            upto,
+            "the slot advances to its target"
+        );
         Ok(upto)
     }
 }

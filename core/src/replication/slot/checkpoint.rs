@@ -58,6 +58,7 @@ impl CheckPointReplicationSlots {
                     self.phase = Phase::Lock;
                 }
                 Phase::Next => {
+                    assert!(cx.holds(lock), "a slot could be created or dropped");
                     let Some(slot) = cx.shmem.slots.slots.get(self.next) else {
                         cx.release(lock);
                         if !self.changes {
@@ -76,8 +77,12 @@ impl CheckPointReplicationSlots {
                     self.next += 1;
                 }
                 Phase::Save(save) => {
-                    match ready!(save.poll(cx)) {
-                        Ok(()) => {}
+                    let outcome = ready!(save.poll(cx));
+                    let slot = &cx.shmem.slots.slots[self.next - 1];
+                    assert!(slot.in_use, "{} was dropped", slot.name);
+                    match outcome {
+                        // Only a change during the save leaves the slot dirty.
+                        Ok(()) => assert!(!slot.dirty || slot.just_dirtied, "{slot:?}"),
                         Err(event) if event.severity == Severity::Panic => {
                             return Poll::Ready(Err(event));
                         }
@@ -90,6 +95,7 @@ impl CheckPointReplicationSlots {
                 }
                 Phase::Compute(compute) => {
                     ready!(compute.poll(cx));
+                    assert!(!cx.holds(lock), "the lock covers only the saves");
                     return Poll::Ready(Ok(()));
                 }
             }

@@ -74,7 +74,12 @@ impl ReplicationSlotCreate {
                 Phase::OnDisk { index, create } => {
                     ready_ok!(create.poll(cx));
                     let index = *index;
+                    assert!(cx.holds(LockId::ReplicationSlotAllocation));
                     let slot = &mut cx.shmem.slots.slots[index];
+                    assert!(!slot.in_use, "entry {index} was taken");
+                    assert_eq!(slot.active_pid, None, "entry {index} is acquired");
+                    assert_eq!(slot.name, self.name, "entry {index} was allocated");
+                    assert!(!slot.dirty, "{} is not saved", slot.name);
                     slot.in_use = true;
                     slot.active_pid = Some(cx.me);
                     cx.sys.my_slot = Some(index);
@@ -99,6 +104,7 @@ impl ReplicationSlotCreate {
             let state = SqlState::CONFIGURATION_LIMIT_EXCEEDED;
             return Err(LogEvent::slot(state, SlotMessage::AllInUse(version)));
         };
+        assert_eq!(slots.slots[index].active_pid, None, "entry {index} is free");
         slots.slots[index] = Slot {
             name: self.name.clone(),
             temporary: self.temporary,
@@ -172,6 +178,7 @@ impl CreateSlotOnDisk {
                 }
                 DiskPhase::SyncTemp(fsync) => {
                     ready_ok!(fsync.poll(cx));
+                    assert!(!cx.shmem.slots.slots[self.index].in_use);
                     cx.shmem.slots.slots[self.index].dirty = true;
                     let directory = String::from(self.temp.as_str());
                     self.phase = DiskPhase::Save(SaveSlotToPath::new(self.index, directory));
@@ -200,6 +207,8 @@ impl CreateSlotOnDisk {
     }
 
     fn mkdir(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
+        // A start removes the temporary directory if the server crashes now.
+        assert!(self.temp.as_str().ends_with(".tmp"), "{}", self.temp);
         self.phase = DiskPhase::Made;
         let op = DiskOp::Mkdir(self.temp.clone());
         Poll::Yield(cx.disk(op, Place::CreateSlotOnDisk))

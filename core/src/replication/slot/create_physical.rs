@@ -57,6 +57,7 @@ impl CreatePhysicalSlot {
             match &mut self.phase {
                 Phase::Create(create) => {
                     ready_ok!(create.poll(cx));
+                    assert!(!my_slot(cx).restart_lsn.is_valid(), "it is new");
                     if !self.reserve_wal {
                         return Poll::Ready(Ok(()));
                     }
@@ -64,7 +65,9 @@ impl CreatePhysicalSlot {
                 }
                 Phase::Reserve(reserve) => {
                     ready_ok!(reserve.poll(cx));
-                    my_slot(cx).mark_dirty();
+                    let slot = my_slot(cx);
+                    assert!(slot.restart_lsn.is_valid(), "{}", slot.name);
+                    slot.mark_dirty();
                     if !self.save {
                         return Poll::Ready(Ok(()));
                     }

@@ -51,6 +51,7 @@ impl ReplicationSlotDrop {
                         return Poll::Ready(Err(event));
                     }
                     let index = super::mine(cx);
+                    assert!(!cx.holds(LockId::ReplicationSlotAllocation));
                     // `ReplicationSlotDropAcquired`
                     cx.sys.my_slot = None;
                     self.phase = Phase::Drop(ReplicationSlotDropPtr::new(index));
@@ -92,6 +93,9 @@ impl ReplicationSlotDropPtr {
             match &mut self.phase {
                 PtrPhase::Lock => {
                     ready!(cx.acquire(LockId::ReplicationSlotAllocation, LockMode::Exclusive));
+                    let slot = &cx.shmem.slots.slots[self.index];
+                    assert!(slot.in_use, "{} is dropped twice", slot.name);
+                    assert_eq!(slot.active_pid, Some(cx.me), "{}", slot.name);
                     self.phase = PtrPhase::Renamed;
                     let (from, to) = self.paths(cx);
                     let op = DiskOp::Rename { from, to };
@@ -128,6 +132,7 @@ impl ReplicationSlotDropPtr {
                     // If files could not be removed, no slot of this name can be created until the
                     // next start. The drop succeeds nevertheless.
                     ready!(remove.poll(cx));
+                    assert!(!cx.shmem.slots.slots[self.index].in_use);
                     cx.release(LockId::ReplicationSlotAllocation);
                     if !cx.has_bug(Bug::DroppedSlotWritten) {
                         return Poll::Ready(Ok(()));
@@ -148,6 +153,7 @@ impl ReplicationSlotDropPtr {
     }
 
     fn forget(&mut self, cx: &mut Cx<'_>) {
+        assert!(cx.holds(LockId::ReplicationSlotAllocation), "{}", cx.me);
         let slot = &mut cx.shmem.slots.slots[self.index];
         slot.active_pid = None;
         slot.in_use = false;

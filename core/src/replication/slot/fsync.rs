@@ -31,6 +31,7 @@ enum Phase {
 impl FsyncNames {
     /// Fsyncs the files and directories with these names, in order.
     pub(super) fn new<const N: usize>(names: [Name; N]) -> Self {
+        const { assert!(N > 0, "an fsync of nothing makes nothing durable") };
         let mut left = Vec::from(names);
         left.reverse();
         Self {

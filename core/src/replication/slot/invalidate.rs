@@ -97,6 +97,12 @@ impl InvalidateObsoleteReplicationSlots {
                 Phase::Save { save, cause } => {
                     ready_ok!(save.poll(cx));
                     let cause = *cause;
+                    assert_eq!(cx.sys.my_slot, Some(self.at));
+                    let slot = &cx.shmem.slots.slots[self.at];
+                    assert!(slot.invalidated.is_some(), "{}", slot.name);
+                    // `InvalidatePossiblyObsoleteSlot`: its owner alone could move the slot.
+                    let removed = matches!(slot.invalidated, Some(Invalidation::WalRemoved(_)));
+                    assert!(!removed || !slot.restart_lsn.is_valid(), "{}", slot.name);
                     let name = cx.shmem.slots.slots[self.at].name.clone();
                     release(cx);
                     let version = cx.shmem.settings.pg_version;
@@ -144,6 +150,8 @@ impl InvalidateObsoleteReplicationSlots {
         cx.mark(Mark::SlotInvalidated);
         cx.sys.my_slot = Some(self.at);
         let slot = &mut cx.shmem.slots.slots[self.at];
+        assert!(slot.in_use && slot.active_pid.is_none(), "{slot:?}");
+        assert!(slot.restart_lsn.is_valid(), "{} requires no WAL", slot.name);
         slot.active_pid = Some(cx.me);
         match cause {
             SlotObsolete::WalRemoved(excess) => {
@@ -170,6 +178,7 @@ impl InvalidateObsoleteReplicationSlots {
     ) -> Poll<Result<bool, LogEvent>> {
         // The process enters the queue before it sends the signal. It therefore cannot miss the
         // owner's broadcast.
+        assert_ne!(owner, cx.me, "the checkpointer signals itself");
         cx.enter_condvar(CondVarId::SlotActive(self.at));
         if self.last_signaled != Some(owner) {
             self.last_signaled = Some(owner);

@@ -58,6 +58,7 @@ fn mine(cx: &Cx<'_>) -> usize {
 pub fn my_slot<'a>(cx: &'a mut Cx<'_>) -> &'a mut Slot {
     let index = mine(cx);
     let slot = &mut cx.shmem.slots.slots[index];
+    assert!(slot.in_use, "entry {index} is free");
     assert_eq!(
         slot.active_pid,
         Some(cx.me),

@@ -55,6 +55,7 @@ pub(super) fn least_required(cx: &mut Cx<'_>) -> Option<Lsn> {
     {
         least = given_up;
     }
+    assert!(least.is_none_or(|least| least.is_valid()), "{least:?}");
     least
 }
 

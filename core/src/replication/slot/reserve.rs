@@ -67,6 +67,9 @@ impl ReplicationSlotReserveWal {
     }
 
     fn publish(&mut self, cx: &mut Cx<'_>, redo: Lsn) {
+        // A checkpoint could otherwise remove the WAL at the same time.
+        assert!(cx.holds(LOCK) || cx.has_bug(Bug::SlotReserveVsCheckpoint));
+        assert!(redo.is_valid(), "there is a redo pointer after startup");
         let slot = my_slot(cx);
         assert!(!slot.restart_lsn.is_valid(), "WAL is reserved once");
         slot.restart_lsn = redo;

@@ -63,6 +63,8 @@ impl Rmtree {
     fn next(&mut self, mut names: Vec<String>) -> DiskOp {
         match names.pop() {
             Some(name) => {
+                // A name must not lead out of the directory.
+                assert!(!name.contains('/') && name != "..", "{name}");
                 self.phase = Phase::Unlinked(names);
                 DiskOp::Unlink(FilePath::from(format!("{}/{name}", self.path)))
             }

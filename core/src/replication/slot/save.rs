@@ -3,7 +3,7 @@
 //! A crash at any point leaves either the old or the new file. It may also leave a temporary file.
 
 use super::fsync::{FsyncNames, Name};
-use super::{directory, mine, path_of};
+use super::{directory, mine, path_of, temp_path_of};
 use crate::base::{Bug, Fd, Lsn, PgVersion};
 use crate::call::{
     DiskDone, DiskError, DiskOp, FilePath, LogEvent, Message, OpenFlags, Place, Poll,
@@ -108,6 +108,7 @@ impl SaveSlotToPath {
                 let fd = *fd;
                 // A short write means that the disk is full.
                 let whole = |n: u32| {
+                    assert!(n as usize <= FILE_LEN, "{n} bytes were written");
                     (n as usize == FILE_LEN)
                         .then_some(())
                         .ok_or(DiskError::NoSpace)
@@ -164,12 +165,20 @@ impl SaveSlotToPath {
 
     /// The content of the state file.
     fn image(&mut self, cx: &Cx<'_>) -> Bytes {
+        assert!(cx.holds(LockId::SlotIo(self.index)), "{}", self.directory);
         let slot = &cx.shmem.slots.slots[self.index];
+        let names = [path_of(&slot.name), temp_path_of(&slot.name)];
+        assert!(
+            names.contains(&self.directory),
+            "{} is the entry's",
+            slot.name
+        );
         self.restart_lsn = slot.restart_lsn;
         Bytes::from(slot.to_file().encode(cx.shmem.settings.pg_version))
     }
 
     fn saved(&self, cx: &mut Cx<'_>) {
+        assert!(cx.holds(LockId::SlotIo(self.index)), "{}", self.directory);
         let version = cx.shmem.settings.pg_version;
         // If the slot has advanced during the write, the slot keeps the new position in memory and
         // stays dirty.

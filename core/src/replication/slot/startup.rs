@@ -54,6 +54,8 @@ impl StartupReplicationSlots {
         loop {
             match &mut self.phase {
                 Phase::Start => {
+                    let used = cx.shmem.slots.slots.iter().any(|slot| slot.in_use);
+                    assert!(!used, "slots are restored into new shared memory");
                     self.phase = Phase::Listed;
                     return Poll::Yield(cx.disk(DiskOp::List(directory()), why));
                 }
@@ -191,6 +193,7 @@ impl RestoreSlotFromDisk {
                         Ok(done) => read(done),
                         Err(e) => return fail("read", self.state(), e),
                     };
+                    assert!(bytes.len() <= FILE_LEN, "{} bytes", bytes.len());
                     cx.close(fd);
                     match self.restore(cx, &bytes) {
                         Ok(true) => return Poll::Ready(Ok(())),

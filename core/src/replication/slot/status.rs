@@ -89,6 +89,10 @@ fn wal_availability(cx: &Cx<'_>, target: Lsn) -> Option<WalStatus> {
     let target = geometry.segment_of(target);
     let held = keep_log_seg(settings, end, end, cx.shmem.slots.required_lsn);
     let current = geometry.segment_of(end).0;
+    assert!(
+        held.0 <= current,
+        "{held:?} is after the end of WAL at {end}"
+    );
     let max_segments = settings.max_wal_size / u64::from(geometry.segment) + 1;
     let within = SegmentNo(current.saturating_sub(max_segments).max(1));
     Some(if target >= held {
