@@ -167,7 +167,11 @@ impl CreateCheckPoint {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::InsertRedo(insert) => {
-                    self.checkpoint.redo = ready_ok!(insert.poll(cx)).start;
+                    let redo = ready_ok!(insert.poll(cx)).start;
+                    assert!(
+                        redo <= cx.shmem.xlog.redo || cx.has_bug(Bug::RedoPointerPublishedLate)
+                    );
+                    self.checkpoint.redo = redo;
                     self.phase = Phase::SampleSlots;
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -216,6 +220,8 @@ impl CreateCheckPoint {
                 Phase::Flush { at, flush } => {
                     ready_ok!(flush.poll(cx));
                     let at = *at;
+                    assert!(at.end <= cx.shmem.xlog.flush, "{at:?} is not durable");
+                    assert!(self.checkpoint.redo <= at.start, "{at:?}");
                     if let Err(e) = self.end_of_wal(cx, at) {
                         return Poll::Ready(Err(e));
                     }
@@ -256,7 +262,13 @@ impl CreateCheckPoint {
     /// Returns true if nothing has changed since the last checkpoint. Otherwise determines the redo
     /// point. The caller holds all insertion locks.
     fn look_under_locks(&mut self, cx: &mut Cx<'_>, important: Lsn) -> bool {
+        assert!((0..INSERTION_LOCKS).all(|lock| cx.holds(LockId::WalInsert(lock))));
+        // A restartpoint is what a server in recovery makes.
+        let at_end = self.kind == CheckpointKind::EndOfRecovery;
+        assert_eq!(cx.shmem.recovery_in_progress(), at_end);
         let shmem = &mut *cx.shmem;
+        // A process holds its insertion lock until its record is copied.
+        assert_eq!(shmem.xlog.open_reservations, 0);
         let settings = &shmem.settings;
         match self.kind {
             CheckpointKind::Online { force: false } if important == shmem.control.checkpoint => {
@@ -281,6 +293,11 @@ impl CreateCheckPoint {
             return false;
         }
         let redo = bytepos_to_start(&settings.geometry, shmem.xlog.curr_byte_pos);
+        assert!(
+            shmem.xlog.redo <= redo,
+            "{} moves to {redo}",
+            shmem.xlog.redo
+        );
         self.checkpoint.redo = redo;
         if !cx.probe.has_bug(Bug::RedoPointerPublishedLate) {
             shmem.xlog.redo = redo;
@@ -369,7 +386,9 @@ impl CreateCheckPoint {
 
     /// Changes the control file in shared memory to name this checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, at: Inserted) {
+        assert!(cx.holds(LockId::ControlFile), "{} changes it", cx.me);
         let control = &mut cx.shmem.control;
+        assert!(control.checkpoint < at.start, "{at:?} is not the newest");
         match self.kind {
             CheckpointKind::Online { .. } => {}
             CheckpointKind::EndOfRecovery | CheckpointKind::Shutdown => {
@@ -413,6 +432,7 @@ impl LogStandbySnapshot {
         }
         let insert = self.insert.as_mut().expect("made above");
         let end = ready_ok!(insert.poll(cx)).end;
+        assert!(cx.holds(LockId::XidGen), "an id could be assigned");
         cx.release(LockId::XidGen);
         // `XLogSetAsyncXactLSN`: the walwriter will soon write the record.
         cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(end);

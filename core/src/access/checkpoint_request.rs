@@ -65,6 +65,7 @@ impl RequestCheckpoint {
                     asked.force |= self.flags.force;
                     asked.end_of_recovery |= self.flags.end_of_recovery;
                     let (started, failed) = (checkpointer.started, checkpointer.failed);
+                    assert!(checkpointer.done <= started, "{checkpointer:?}");
                     self.phase = Phase::Signal { started, failed };
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -77,7 +78,9 @@ impl RequestCheckpoint {
                     if cx.shmem.checkpointer.started == started {
                         return Self::sleep(cx);
                     }
+                    let before = started;
                     let started = cx.shmem.checkpointer.started;
+                    assert!(before < started, "{before} checkpoints become {started}");
                     self.phase = Phase::Ends { started, failed };
                 }
                 Phase::Ends { started, failed } => {
@@ -86,6 +89,7 @@ impl RequestCheckpoint {
                         return Self::sleep(cx);
                     }
                     cx.leave_condvar();
+                    assert!(failed <= cx.shmem.checkpointer.failed);
                     if cx.shmem.checkpointer.failed == failed
                         || cx.planted(Bug::FailedCheckpointReportedDone)
                     {

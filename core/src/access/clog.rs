@@ -81,6 +81,7 @@ impl LockPage {
                 LockPhase::Read(read) => {
                     let bytes = ready_ok!(read.poll(cx)).unwrap_or_default();
                     let mut bytes = bytes.to_vec();
+                    assert!(bytes.len() <= size as usize, "{} bytes", bytes.len());
                     // In recovery a missing page is not an error. A later record may create the
                     // page, or the page may never have been written. The missing bytes are zeros.
                     if bytes.len() < size as usize && !cx.shmem.recovery_in_progress() {
@@ -169,6 +170,13 @@ impl ClogSet {
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<(), LogEvent>> {
         ready_ok!(self.lock.poll(cx));
         let size = page_size(cx);
+        assert!(cx.holds(LockId::Clog), "{} sets {}", cx.me, self.xid.0);
+        // `TransactionIdSetStatusBit`: a transaction ends once. Replay repeats what a page may
+        // already show.
+        let was = cx.shmem.clog.status(self.xid, size);
+        let ends = was == Some(XactStatus::InProgress) || was == Some(self.status);
+        let replayed = cx.shmem.recovery_in_progress() || self.xid < Xid::FIRST_NORMAL;
+        assert!(ends || replayed, "{was:?}: {self:?}");
         cx.shmem.clog.set(self.xid, self.status, self.lsn, size);
         cx.release(LockId::Clog);
         Poll::Ready(Ok(()))
@@ -207,6 +215,7 @@ impl ClogExtend {
         loop {
             match &mut self.phase {
                 ExtendPhase::Start => {
+                    assert!(cx.holds(LockId::XidGen), "{} assigns an id", cx.me);
                     let first =
                         self.xid.0.is_multiple_of(size * 4) || self.xid == Xid::FIRST_NORMAL;
                     if !first {
@@ -278,6 +287,7 @@ impl ClogWrite {
                     page.dirty = false;
                     let data = Bytes::copy_from_slice(&page.bytes);
                     let lsn = page.lsn;
+                    assert_eq!(data.len(), cx.shmem.settings.geometry.data_page as usize);
                     cx.release(LockId::Clog);
                     let ahead = lsn > cx.shmem.xlog.flush && !cx.shmem.recovery_in_progress();
                     self.phase = if lsn.is_valid() && !(ahead && cx.planted(Bug::ClogBeforeWal)) {
@@ -288,6 +298,7 @@ impl ClogWrite {
                 }
                 WritePhase::FlushWal(flush, data) => {
                     ready_ok!(flush.poll(cx));
+                    assert!(!cx.holds(LockId::Clog), "other sessions could not commit");
                     let data = data.clone();
                     self.phase = self.write(cx, data);
                 }
@@ -382,6 +393,7 @@ impl TrimClog {
             .expect("the page is in memory");
         let bytes = Arc::make_mut(&mut page.bytes);
         let byte = (in_page / 4) as usize;
+        assert_eq!(bytes.len(), size as usize);
         bytes[byte] &= (1u8 << (in_page % 4 * 2)) - 1;
         bytes[byte + 1..].fill(0);
         page.dirty = true;

@@ -7,6 +7,7 @@ use crate::call::{LogEvent, Poll};
 use crate::shmem::BufId;
 use crate::storage::buffer;
 use crate::sys::Cx;
+use crate::wire::data_page::DataPage;
 use crate::wire::generic;
 use crate::wire::record::RmgrId;
 use alloc::vec;
@@ -43,6 +44,9 @@ impl GenericXLogFinish {
         };
         let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
         let tag = tag.expect("a pinned buffer holds a page");
+        // A delta needs the page header of the old page.
+        let is_new = DataPage::new(buffer::page(cx, buffer)).is_new();
+        assert!(full_image || !is_new, "{tag:?} is all zeros");
         buffer::modify(cx, buffer, new);
         let block = RegisteredBuffer {
             buffer,
@@ -88,6 +92,7 @@ impl GenericXLogFinish {
             Ok(inserted) => inserted,
             Err(e) => return Poll::Ready(Err(e.in_critical_section())),
         };
+        assert!(inserted.start < inserted.end, "{inserted:?}");
         buffer::set_lsn(cx, self.buffer, inserted.end);
         if let Some(other) = self.unregistered.take() {
             buffer::set_lsn(cx, other, inserted.end);

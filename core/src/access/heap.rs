@@ -179,6 +179,8 @@ impl HeapInsert {
                 InsertPhase::LockTarget(buffer) => {
                     let buffer = *buffer;
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
+                    let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
+                    assert_eq!(tag.map(|tag| tag.rel), Some(self.rel));
                     let page = DataPage::new(buffer::page(cx, buffer));
                     if page.is_new() || page.free_space() >= self.aligned_len() {
                         self.phase = self.has_room(cx, buffer);
@@ -197,6 +199,7 @@ impl HeapInsert {
                     // extended the relation.
                     let blocks = cx.shmem.buffers.blocks.get(&self.rel).copied();
                     let blocks = blocks.expect("asked for before");
+                    assert!(full <= blocks, "{} shrank to {blocks}", self.rel);
                     if blocks > full {
                         cx.release(extension);
                         self.phase = self.target(blocks, full);
@@ -212,6 +215,7 @@ impl HeapInsert {
                     let buffer = ready_ok!(read.poll(cx));
                     let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
                     let block = tag.expect("a pinned buffer holds a page").block;
+                    assert!(cx.holds(extension), "{} extends {}", cx.me, self.rel);
                     cx.shmem.buffers.blocks.insert(self.rel, block + 1);
                     self.phase = InsertPhase::LockExtended(buffer);
                 }
@@ -221,6 +225,8 @@ impl HeapInsert {
                     // process can then fill the page first.
                     ready!(cx.acquire(LockId::BufferContent(buffer), LockMode::Exclusive));
                     cx.release(extension);
+                    let page = DataPage::new(buffer::page(cx, buffer));
+                    assert!(page.is_new(), "another process has filled the page");
                     self.phase = self.has_room(cx, buffer);
                 }
                 InsertPhase::Insert(buffer) => {
@@ -291,6 +297,7 @@ impl HeapInsert {
             return InsertPhase::Insert(buffer);
         }
         let block = tag.block - 1;
+        assert!(cx.holds(LockId::BufferContent(buffer)), "{tag:?}");
         let read = ReadBuffer::new(BufTag { block, ..tag }, ReadMode::Normal);
         InsertPhase::ReadPrevious(buffer, read)
     }
@@ -309,6 +316,8 @@ impl HeapInsert {
         let items = (DataPage::new(&page).lower() - HEADER_LEN) / 4;
         let item = u16::try_from(items + 1).expect("a page has fewer line pointers than bytes");
         let tuple = self.row.tuple(self.xid, block, item);
+        assert_eq!(tuple.len(), self.tuple_len());
+        assert!(self.xid.is_valid(), "a row belongs to a transaction");
         let added = data_page::add_item(&mut page, &tuple);
         assert_eq!(added, Some(item), "the free space was checked before");
         let finish = GenericXLogFinish::new(cx, buffer, page, self.xid, is_new);

@@ -94,7 +94,9 @@ impl RecoveryReader {
 
     /// Switches from crash recovery to standby mode.
     pub fn enter_archive(&mut self) {
-        self.source.mode.in_archive = true;
+        let mode = &mut self.source.mode;
+        assert!(mode.standby_requested && !mode.in_archive, "{mode:?}");
+        mode.in_archive = true;
         self.source.restart();
     }
 
@@ -140,7 +142,10 @@ impl RecoveryReader {
                         fetching_checkpoint: self.fetching_checkpoint,
                     };
                     match ready_ok!(self.source.poll(cx, request, &self.reader)) {
-                        Ok(bytes) => self.reader.feed(page, bytes),
+                        Ok(bytes) => {
+                            assert!(bytes.len() >= len as usize, "{request:?}");
+                            self.reader.feed(page, bytes);
+                        }
                         Err(reason) => self.reader.feed_failed(reason),
                     }
                     continue;

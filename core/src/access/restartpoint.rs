@@ -21,6 +21,7 @@ use crate::{ready, ready_ok};
 /// restartpoint may be made while the table of invalid pages is not empty, because a restart would
 /// not know of these pages.
 pub fn recovery_restart_point(cx: &mut Cx<'_>, at: Lsn, end: Lsn, checkpoint: CheckPoint) {
+    assert!(at < end, "a record from {at} to {end}");
     if cx.shmem.recovery.invalid_pages.is_empty() {
         cx.shmem.xlog.last_checkpoint = Some(ReplayedCheckPoint {
             at,
@@ -134,6 +135,8 @@ impl CreateRestartPoint {
                     }
                     // The startup process requests the next restartpoint when enough WAL has been
                     // replayed since this position.
+                    assert!((0..INSERTION_LOCKS).all(|lock| cx.holds(LockId::WalInsert(lock))));
+                    assert_eq!(cx.shmem.xlog.open_reservations, 0);
                     cx.shmem.xlog.redo = candidate.checkpoint.redo;
                     for lock in 0..INSERTION_LOCKS {
                         cx.release(LockId::WalInsert(lock));
@@ -148,6 +151,7 @@ impl CreateRestartPoint {
                 }
                 Phase::Guts(candidate, guts) => {
                     ready_ok!(guts.poll(cx));
+                    assert!(!cx.holds(LockId::ControlFile), "{}", cx.me);
                     self.phase = Phase::LockControl(*candidate);
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -177,6 +181,7 @@ impl CreateRestartPoint {
     /// Changes the control file in shared memory to name this restartpoint. Does nothing if the end
     /// of recovery has written a newer checkpoint.
     fn publish(&self, cx: &mut Cx<'_>, candidate: &ReplayedCheckPoint) -> Phase {
+        assert!(cx.holds(LockId::ControlFile), "{} changes it", cx.me);
         let control = &mut cx.shmem.control;
         let redo = candidate.checkpoint.redo;
         let prior_redo = control.checkpoint_copy.redo;

@@ -56,6 +56,9 @@ impl AdvanceInsertBuffer {
                     }
                     let index = cx.shmem.xlog.buffer_index(page, wal_page);
                     let old = cx.shmem.xlog.buffers[index].end;
+                    let ring = cx.shmem.xlog.buffers.len() as u64 * u64::from(wal_page);
+                    let oldest = old + ring == page + u64::from(wal_page);
+                    assert!(oldest || !old.is_valid(), "{old} is replaced by {page}");
                     if old <= cx.shmem.xlog.write {
                         Self::replace(cx, page);
                         continue;
@@ -69,7 +72,8 @@ impl AdvanceInsertBuffer {
                     self.phase = Phase::Insertions { wait, old };
                 }
                 Phase::Insertions { wait, old } => {
-                    ready!(wait.poll(cx));
+                    let complete = ready!(wait.poll(cx));
+                    assert!(*old <= complete, "{old} is not yet copied");
                     self.phase = Phase::LockWrite { old: *old };
                 }
                 Phase::LockWrite { old } => {
@@ -95,6 +99,7 @@ impl AdvanceInsertBuffer {
     }
 
     fn replace(cx: &mut Cx<'_>, page: Lsn) {
+        assert!(cx.holds(LockId::WalBufMapping), "{} replaces {page}", cx.me);
         let settings = &cx.shmem.settings;
         let xlog = &mut *cx.shmem.xlog;
         let index = xlog.buffer_index(page, settings.geometry.wal_page);
@@ -105,6 +110,8 @@ impl AdvanceInsertBuffer {
             sysid: cx.shmem.control.system_identifier,
             removable: true,
         };
+        assert!(buffer.end <= xlog.write, "{} is not written", buffer.end);
+        assert_eq!(settings.geometry.page_offset(page), 0);
         let bytes: &mut Vec<u8> = Arc::make_mut(&mut buffer.page);
         init_page(bytes, &settings.geometry, page, &ident);
         buffer.end = page + u64::from(settings.geometry.wal_page);
@@ -139,6 +146,9 @@ impl GetBuffer {
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Result<usize, LogEvent>> {
         let geometry = cx.shmem.settings.geometry;
         let page = geometry.page_start(self.at);
+        assert!(cx.holds(self.lock), "{} inserts at {}", cx.me, self.at);
+        let offset = geometry.page_offset(self.at);
+        assert!(offset == 0 || offset >= geometry.page_header(page));
         let index = cx.shmem.xlog.buffer_index(page, geometry.wal_page);
         let end = page + u64::from(geometry.wal_page);
         // Once [`AdvanceInsertBuffer`] has started, it must be polled to its end, even if another

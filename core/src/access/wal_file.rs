@@ -235,6 +235,7 @@ impl SwitchSegment {
             cx.sys.wal_file = None;
         }
         let fd = ready_ok!(self.init.poll(cx));
+        assert_eq!(cx.sys.wal_file, None, "one segment is open at a time");
         cx.sys.wal_file = Some(OpenSegment {
             segment: self.segment,
             tli: self.tli,

@@ -60,6 +60,8 @@ impl InstallXLogFileSegment {
                     self.phase = Phase::Look;
                 }
                 Phase::Look => {
+                    assert!(self.segment <= self.most, "{self:?}");
+                    assert!(cx.holds(LockId::ControlFile), "{} installs", cx.me);
                     self.phase = Phase::Looked;
                     let path = segment_path(cx, self.tli, self.segment);
                     return Poll::Yield(cx.disk(DiskOp::Stat(path), why));
@@ -74,6 +76,8 @@ impl InstallXLogFileSegment {
                         self.phase = Phase::Look;
                     }
                     Err(_) => {
+                        // The startup process clears the flag under the same lock.
+                        assert!(cx.shmem.recovery.install_segment_active);
                         let to = segment_path(cx, self.tli, self.segment);
                         self.phase = Phase::Rename(DurableRename::new(self.from.clone(), to));
                     }

@@ -109,6 +109,8 @@ impl ReleaseWal {
             Phase::Start => {
                 self.estimate(cx);
                 self.end = self.end_of_wal(cx);
+                let own = matches!(self.after, ReleaseAfter::Checkpoint { .. });
+                assert!(!own || self.redo < self.end, "{} {}", self.redo, self.end);
                 self.phase = Phase::Horizon;
                 Poll::Yield(Yield::Again(why))
             }
@@ -188,6 +190,12 @@ impl ReleaseWal {
 
     fn oldest_to_keep(&self, cx: &mut Cx<'_>, slots: Lsn) -> SegmentNo {
         let keep = keep_log_seg(&cx.shmem.settings, self.redo, self.end, slots);
+        let redo = cx.shmem.settings.geometry.segment_of(self.redo);
+        assert!(
+            keep <= redo,
+            "{keep:?} is after the segment of {}",
+            self.redo
+        );
         if cx.has_bug(Bug::WalKeepSizeIgnored) {
             let mut settings = cx.shmem.settings.clone();
             settings.wal_keep_size = 0;
@@ -218,6 +226,12 @@ impl ReleaseWal {
     fn remove(&self, cx: &Cx<'_>, keep: SegmentNo) -> Phase {
         let tli = self.timeline(cx);
         let last = SegmentNo(keep.0.saturating_sub(1));
+        let end = cx.shmem.settings.geometry.segment_of(self.end);
+        assert!(
+            last <= end,
+            "{last:?} is after the end of WAL at {}",
+            self.end
+        );
         let remove = RemoveOldXlogFiles::new(cx, last, self.redo, self.end, tli);
         Phase::Remove(remove, tli)
     }

@@ -102,10 +102,15 @@ impl RemoveOldXlogFiles {
                     }
                 }
                 Phase::Announced(name) => {
+                    let old = is_old(&cx.shmem.settings.geometry, name, self.last);
+                    let announced = |segment| segment <= cx.shmem.xlog.last_removed;
+                    assert!(old.is_some_and(announced), "{name} is not announced");
                     self.phase = Phase::Remove(RemoveXlogFile::new(name, self.recycling));
                 }
                 Phase::Remove(remove) => {
-                    self.recycling.from = ready!(remove.poll(cx));
+                    let from = ready!(remove.poll(cx));
+                    assert!(self.recycling.from <= from, "{from:?} was tried before");
+                    self.recycling.from = from;
                     self.phase = Phase::Next;
                     return Poll::Yield(Yield::Again(why));
                 }
@@ -190,6 +195,8 @@ impl RemoveXlogFile {
                 }
                 FilePhase::Recycle(install) => {
                     let installed = ready!(install.poll(cx));
+                    assert!(self.recycling.from <= install.segment);
+                    assert!(install.segment <= self.recycling.upto);
                     self.recycling.from = install.segment;
                     if installed {
                         cx.mark(if cx.shmem.recovery_in_progress() {
@@ -227,6 +234,7 @@ impl PreallocXlogFiles {
     #[must_use]
     pub fn new(cx: &Cx<'_>, end: Lsn, tli: TimelineId) -> Self {
         let geometry = &cx.shmem.settings.geometry;
+        assert!(end.is_valid(), "WAL is removed only if there is any");
         let offset = geometry.segment_offset(Lsn(end.0 - 1));
         let late = offset >= geometry.segment / 4 * 3;
         let wanted = late && cx.shmem.recovery.install_segment_active;

@@ -10,6 +10,7 @@ use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::shmem::{LockId, LockMode, Role, XactStatus};
 use crate::storage::relation;
 use crate::sys::Cx;
+use crate::wal::position::bytepos_to_end;
 use crate::wire::logical_message::LogicalMessage;
 use crate::wire::record::RmgrId;
 use crate::wire::xact_records::{XactEnd, XactOp};
@@ -54,6 +55,8 @@ impl AssignXid {
                 AssignPhase::Extend(xid, extend) => {
                     let xid = *xid;
                     ready_ok!(extend.poll(cx));
+                    assert!(cx.holds(LockId::XidGen), "{} assigns {}", cx.me, xid.0);
+                    assert_eq!(cx.shmem.next_xid, xid, "another process assigned it");
                     cx.shmem.next_xid = after(xid);
                     // The id is published before the lock is released. A process that sees the next
                     // id must also see this transaction as running.
@@ -85,12 +88,19 @@ fn set_running(cx: &mut Cx<'_>, xid: Xid) {
 fn delay_checkpoint(cx: &mut Cx<'_>, delay: bool) {
     let me = cx.me;
     if let Some(proc) = cx.shmem.procs.get_mut(me) {
+        // The critical sections of a process do not overlap.
+        assert_ne!(proc.delay_checkpoint, delay, "{me}");
         proc.delay_checkpoint = delay;
     }
 }
 
 /// `XLogSetAsyncXactLSN`: the walwriter will flush WAL up to `lsn`.
 fn set_async_lsn(cx: &mut Cx<'_>, lsn: Lsn) {
+    let reserved = bytepos_to_end(&cx.shmem.settings.geometry, cx.shmem.xlog.curr_byte_pos);
+    assert!(
+        lsn.is_valid() && lsn <= reserved,
+        "{lsn} is beyond {reserved}"
+    );
     cx.shmem.xlog.async_commit = cx.shmem.xlog.async_commit.max(lsn);
     cx.shmem.procs.set_latch_of(Role::WalWriter);
 }
@@ -180,6 +190,8 @@ impl CommitTransaction {
             }
             CommitPhase::Flush(inserted, flush) => {
                 ready_ok!(flush.poll(cx));
+                let flushed = cx.shmem.xlog.flush;
+                assert!(inserted.end <= flushed, "{inserted:?}: {flushed}");
                 end_before_status(cx);
                 let set = ClogSet::new(self.xid, XactStatus::Committed, Lsn::INVALID);
                 CommitPhase::SetStatus(*inserted, set)
@@ -193,6 +205,9 @@ impl CommitTransaction {
                 CommitPhase::EndTransaction(*inserted)
             }
             CommitPhase::EndTransaction(inserted) => {
+                let running = cx.shmem.procs.get(cx.me).map(|proc| proc.xid);
+                let gone = cx.has_bug(Bug::XidEndsBeforeStatus);
+                assert!(gone || running == Some(self.xid), "{running:?}");
                 set_running(cx, Xid::INVALID);
                 return Poll::Ready(Ok(Some(inserted.end)));
             }
@@ -265,6 +280,8 @@ impl AbortTransaction {
                     return Poll::Yield(Yield::Again(Place::ProcArrayEndTransaction));
                 }
                 AbortPhase::EndTransaction => {
+                    let running = cx.shmem.procs.get(cx.me).map(|proc| proc.xid);
+                    assert_eq!(running, Some(self.xid), "it ends once");
                     set_running(cx, Xid::INVALID);
                     return Poll::Ready(Ok(()));
                 }

@@ -48,6 +48,12 @@ impl WaitInsertions {
             }
             self.next += 1;
         }
+        assert!(
+            self.upto <= self.finished,
+            "{} {}",
+            self.upto,
+            self.finished
+        );
         Poll::Ready(self.finished)
     }
 }
@@ -93,6 +99,7 @@ impl XLogFlush {
                 FlushPhase::Look { waited } => {
                     if self.upto <= cx.shmem.xlog.flush {
                         if *waited {
+                            assert!(!cx.holds(LockId::WalWrite), "it only waited");
                             cx.mark(Mark::FlushFollower);
                         }
                         return Poll::Ready(Ok(()));
@@ -118,6 +125,7 @@ impl XLogFlush {
                         write: *complete,
                         flush: *complete,
                     };
+                    assert!(cx.shmem.xlog.flush < *complete, "{complete} is flushed");
                     self.phase = FlushPhase::Write(XLogWrite::new(request));
                 }
                 FlushPhase::Write(write) => {
@@ -196,6 +204,7 @@ impl XLogBackgroundFlush {
                     // request ends after the next page header. That header is not written yet, so
                     // XLogWrite would PANIC without the limit.
                     let WriteRequest { write, flush } = *request;
+                    assert!(flush <= write, "{request:?}");
                     self.phase = BackgroundPhase::Lock(WriteRequest {
                         write: write.min(complete),
                         flush: flush.min(complete),
@@ -311,6 +320,7 @@ impl UpdateMinRecoveryPoint {
                 MinPhase::Lock => {
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     let recovery = &cx.shmem.recovery;
+                    assert_ne!(recovery.state, RecoveryState::Crash);
                     let control = &mut cx.shmem.control;
                     cx.sys.min_recovery_point = control.min_recovery_point;
                     if let Some(lsn) = self.lsn

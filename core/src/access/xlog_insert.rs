@@ -197,11 +197,13 @@ impl XLogInsert {
                 Phase::Copy { done, at, page } => {
                     let index = ready_ok!(page.poll(cx));
                     let record = self.record.as_ref().expect("assembled");
+                    assert!(*at < self.reserved.end, "{at} in {:?}", self.reserved);
                     let (done, at) = copy(cx, record.bytes(), index, *done, *at);
                     self.phase = self.copied(&geometry, done, at);
                 }
                 Phase::Wipe { at, .. } if *at >= self.reserved.end => self.phase = Phase::Unlock,
                 Phase::Wipe { at, page } => {
+                    assert_eq!(geometry.page_offset(*at), 0);
                     let index = ready_ok!(page.poll(cx));
                     let bytes = Arc::make_mut(&mut cx.shmem.xlog.buffers[index].page);
                     bytes[..RecordHeader::LEN].fill(0);
@@ -210,12 +212,15 @@ impl XLogInsert {
                     self.phase = Phase::Wipe { at: next, page };
                 }
                 Phase::Unlock => {
-                    cx.shmem.xlog.open_reservations -= 1;
+                    let Inserted { start, end } = self.reserved;
+                    let xlog = &mut cx.shmem.xlog;
+                    xlog.open_reservations -= 1;
                     if !self.insertion.unimportant {
-                        cx.shmem.xlog.last_important = self.reserved.start;
+                        // `GetLastImportantRecPtr` takes the largest position of all insertion
+                        // locks. The record of an earlier reservation can be copied later.
+                        xlog.last_important = xlog.last_important.max(start);
                     }
                     self.unlock(cx);
-                    let Inserted { start, end } = self.reserved;
                     if geometry.page_start(start) != geometry.page_start(end) {
                         let xlog = &mut cx.shmem.xlog;
                         xlog.request_write = xlog.request_write.max(end);
@@ -238,12 +243,14 @@ impl XLogInsert {
     /// of the segment after a switch record, or finishes.
     fn copied(&self, geometry: &Geometry, done: usize, at: Lsn) -> Phase {
         let record = self.record.as_ref().expect("assembled");
+        assert!(at <= self.reserved.end, "{at} in {:?}", self.reserved);
         let lock = self.last_lock();
         if done < record.bytes().len() {
             let page = GetBuffer::new(at, lock);
             return Phase::Copy { done, at, page };
         }
         if record.is_switch() && geometry.segment_offset(at.align8()) != 0 {
+            assert_eq!(done, RecordHeader::LEN);
             let at = geometry.page_start(at.align8() + (u64::from(geometry.wal_page) - 1));
             let page = GetBuffer::new(at, lock);
             return Phase::Wipe { at, page };
@@ -263,6 +270,7 @@ impl XLogInsert {
         self.unimaged = None;
         let mut blocks = Vec::with_capacity(self.insertion.blocks.len());
         for (id, registered) in (0u8..).zip(&self.insertion.blocks) {
+            check_registered(cx, registered, &blocks);
             let page = &cx.shmem.buffers.pool[usize::from(registered.buffer)].page;
             let lsn = DataPage::new(page).lsn();
             let rel = relation::locator(registered.tag.rel);
@@ -290,6 +298,10 @@ impl XLogInsert {
             ..RecordBody::new(rmid, info, xid, main)
         };
         let record = body.assemble(cx.shmem.settings.geometry.data_page);
+        let header = u32::try_from(RecordHeader::LEN).expect("a small constant");
+        assert!(record.len() >= header, "{} bytes", record.len());
+        // Only a switch record has no data.
+        assert!(record.len() > header || record.is_switch());
         let own = u8::try_from(cx.me.n % u32::from(INSERTION_LOCKS)).expect("a small remainder");
         let all = record.is_switch() || self.insertion.is_redo_point();
         self.locks = if all {
@@ -314,6 +326,8 @@ impl XLogInsert {
     /// segment boundary.
     fn reserve(&mut self, cx: &mut Cx<'_>) -> bool {
         let geometry = cx.shmem.settings.geometry;
+        let mut locks = self.locks.clone();
+        assert!(!locks.is_empty() && locks.all(|lock| cx.holds(LockId::WalInsert(lock))));
         let record = self.record.as_mut().expect("assembled");
         let xlog = &mut cx.shmem.xlog;
         let start = xlog.curr_byte_pos;
@@ -336,11 +350,18 @@ impl XLogInsert {
                 end = lsn_to_bytepos(&geometry, boundary);
             }
         }
-        record.finish(bytepos_to_start(&geometry, xlog.prev_byte_pos));
+        let prev = bytepos_to_start(&geometry, xlog.prev_byte_pos);
+        record.finish(prev);
         self.reserved = Inserted {
             start: bytepos_to_start(&geometry, start),
             end: bytepos_to_end(&geometry, end),
         };
+        assert_eq!(lsn_to_bytepos(&geometry, self.reserved.start), start);
+        assert_eq!(lsn_to_bytepos(&geometry, self.reserved.end), end);
+        assert_eq!(lsn_to_bytepos(&geometry, prev), xlog.prev_byte_pos);
+        assert!(self.reserved.start < self.reserved.end);
+        let at_boundary = geometry.segment_offset(self.reserved.end) == 0;
+        assert!(at_boundary || !record.is_switch(), "{:?}", self.reserved);
         if xlog.prev_byte_pos == 0 && xlog.curr_byte_pos == 0 {
             record.finish(Lsn::INVALID);
         }
@@ -363,6 +384,7 @@ impl XLogInsert {
             cx.probe.mark(Mark::RecordCrossesSegment);
         }
         if self.insertion.is_redo_point() && !cx.probe.has_bug(Bug::RedoPointerPublishedLate) {
+            assert!(xlog.redo < start, "{} moves to {start}", xlog.redo);
             xlog.redo = start;
         }
         true
@@ -398,6 +420,18 @@ impl XLogInsert {
     }
 }
 
+/// `XLogRegisterBuffer`: a registered buffer is pinned and locked, and registered once.
+fn check_registered(cx: &Cx<'_>, registered: &RegisteredBuffer, earlier: &[BlockPart]) {
+    let RegisteredBuffer { buffer, tag, .. } = registered;
+    let it = &cx.shmem.buffers.pool[usize::from(*buffer)];
+    assert_eq!(it.tag, Some(*tag), "buffer {buffer}");
+    assert!(it.pins.contains(&cx.me), "{} registers {tag:?}", cx.me);
+    assert!(cx.holds(LockId::BufferContent(*buffer)), "{tag:?}");
+    let same = |part: &BlockPart| part.block == tag.block && part.rel.rel == tag.rel;
+    assert!(!earlier.iter().any(same), "{tag:?} is registered twice");
+    assert!(!registered.force_image || !registered.will_init, "{tag:?}");
+}
+
 /// Copies the part of the record that fits on one page. Returns how many bytes are copied so far,
 /// and the position of the next part.
 fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) -> (usize, Lsn) {
@@ -410,7 +444,12 @@ fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) 
         at += u64::from(geometry.page_header(at));
     }
     let offset = geometry.page_offset(at) as usize;
+    let header = geometry.page_header(geometry.page_start(at)) as usize;
+    assert!(offset >= header, "{at} is in a page header");
+    let pageaddr: [u8; 8] = page[8..16].try_into().expect("8 bytes of the page header");
+    assert_eq!(u64::from_le_bytes(pageaddr), geometry.page_start(at).0);
     let count = (record.len() - done).min(page.len() - offset);
+    assert!(count > 0, "{done} of {} bytes are copied", record.len());
     page[offset..offset + count].copy_from_slice(&record[done..done + count]);
     (done + count, at + count as u64)
 }

@@ -5,6 +5,7 @@ use super::wal_file::{SwitchSegment, segment_path};
 use crate::base::{Bug, Fd, Lsn, Mark, SegmentNo};
 use crate::call::{DiskOp, LogEvent, Place, Poll};
 use crate::ready_ok;
+use crate::shmem::LockId;
 use crate::storage::file::written;
 use crate::sys::Cx;
 use alloc::vec::Vec;
@@ -79,6 +80,11 @@ impl XLogWrite {
         loop {
             match &mut self.phase {
                 Phase::Start => {
+                    assert!(cx.holds(LockId::WalWrite), "{} writes WAL", cx.me);
+                    let WriteRequest { write, flush } = self.request;
+                    assert!(flush <= write, "{flush} is beyond {write}");
+                    let initialized = cx.shmem.xlog.initialized_upto;
+                    assert!(write <= initialized, "{write} is beyond {initialized}");
                     self.write = cx.shmem.xlog.write;
                     self.flush = cx.shmem.xlog.flush;
                     self.phase = Phase::Next;
@@ -100,6 +106,9 @@ impl XLogWrite {
                     let fd = ready_ok!(open.poll(cx));
                     let (at, upto) = (geometry.page_start(self.write), *upto);
                     let data = Self::gather(cx, at, upto);
+                    assert_eq!(data.len() as u64, upto - at);
+                    // One write stays in one segment.
+                    assert_eq!(geometry.segment_of(at), geometry.segment_before(upto));
                     let op = Self::pwrite(&geometry, fd, at, &data);
                     self.phase = Phase::Write { fd, at, upto, data };
                     return Poll::Yield(cx.disk(op, Place::XLogWrite));
@@ -109,6 +118,7 @@ impl XLogWrite {
                         Ok(n) => n,
                         Err(event) => return Poll::Ready(Err(event)),
                     };
+                    assert!(n as usize <= data.len(), "{n} bytes at {at}");
                     if (n as usize) < data.len() {
                         *at += u64::from(n);
                         *data = data.slice(n as usize..);
@@ -132,6 +142,7 @@ impl XLogWrite {
                     if let Err(e) = Self::fsynced(cx, segment) {
                         return Poll::Ready(Err(e));
                     }
+                    assert_eq!(geometry.segment_offset(self.write), 0);
                     self.flush = self.write;
                     request_checkpoint_by_volume(cx, segment);
                     self.phase = Phase::Next;
@@ -145,11 +156,18 @@ impl XLogWrite {
                     if let Err(e) = Self::fsynced(cx, geometry.segment_before(self.write)) {
                         return Poll::Ready(Err(e));
                     }
+                    assert!(self.flush < self.write, "{} {}", self.flush, self.write);
                     self.flush = self.write;
                     self.phase = Phase::Publish;
                 }
                 Phase::Publish => {
+                    let WriteRequest { write, flush } = self.request;
+                    assert!(write <= self.write && flush <= self.flush, "{self:?}");
+                    // WALWriteLock was held, so no other process has published since.
+                    assert!(cx.holds(LockId::WalWrite), "{} writes WAL", cx.me);
                     let xlog = &mut cx.shmem.xlog;
+                    assert!(xlog.write <= self.write, "{} {}", xlog.write, self.write);
+                    assert!(xlog.flush <= self.flush, "{} {}", xlog.flush, self.flush);
                     xlog.write = self.write;
                     xlog.flush = self.flush;
                     xlog.request_write = xlog.request_write.max(self.write);
@@ -165,6 +183,7 @@ impl XLogWrite {
         let geometry = &cx.shmem.settings.geometry;
         let page = u64::from(geometry.wal_page);
         let xlog = &cx.shmem.xlog;
+        assert!(xlog.flush <= self.flush && xlog.write <= self.write);
         let mut end = geometry.page_start(self.write) + page;
         loop {
             let index = xlog.buffer_index(end, geometry.wal_page);
@@ -173,6 +192,8 @@ impl XLogWrite {
                 return end;
             }
             end += page;
+            let ring = page * xlog.buffers.len() as u64;
+            assert!(end - self.write <= ring, "{end} is beyond the ring");
         }
     }
 

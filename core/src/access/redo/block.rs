@@ -112,6 +112,7 @@ impl ReadBufferForRedo {
                         read.get_or_insert(ReadBuffer::new(next, ReadMode::Extend))
                             .poll(cx)
                     );
+                    assert!(next.block <= self.tag.block, "{next:?} is not needed");
                     cx.shmem.buffers.unpin(buffer, cx.me);
                     cx.shmem.buffers.blocks.insert(next.rel, next.block + 1);
                     self.phase = Phase::Extend {
@@ -129,6 +130,8 @@ impl ReadBufferForRedo {
                     if !cx.holds(lock) {
                         ready!(cx.acquire(lock, LockMode::Exclusive));
                     }
+                    let tag = cx.shmem.buffers.pool[usize::from(buffer)].tag;
+                    assert_eq!(tag, Some(self.tag), "buffer {buffer} is pinned");
                     self.phase = Phase::Decide(buffer);
                 }
                 Phase::Decide(buffer) => {
@@ -168,6 +171,7 @@ impl ReadBufferForRedo {
                 Message::InvalidPages,
             ));
         }
+        assert!(!cx.shmem.recovery.hot_standby_active);
         cx.shmem.recovery.invalid_pages.insert(self.tag);
         Ok(RedoAction::NotFound)
     }

@@ -69,6 +69,7 @@ impl GenericRedo {
         {
             ready_ok!(self.link(cx, record, first, block));
         }
+        assert!(self.read.is_none(), "a page is still being read");
         for buffer in self.locked.drain(..) {
             buffer::unlock_release(cx, buffer);
         }

@@ -73,6 +73,12 @@ impl Redo {
 
     /// The redo routine for the record, or `None` if there is nothing to redo here.
     fn choose(&self, cx: &Cx<'_>) -> Result<Option<Routine>, LogEvent> {
+        assert!(
+            cx.shmem.recovery_in_progress(),
+            "{} is replayed",
+            self.record.lsn
+        );
+        assert!(self.record.lsn < self.record.end, "{}", self.record.lsn);
         let header = &self.record.header;
         let version = cx.shmem.settings.pg_version;
         match header.rmid {
