@@ -83,6 +83,8 @@ impl Checkpointer {
                 }
                 Phase::Started(requests) => {
                     let requests = *requests;
+                    let counts = &cx.shmem.checkpointer;
+                    assert_eq!(counts.done + 1, counts.started, "{counts:?}");
                     self.last_checkpoint = Some(cx.now.wall);
                     if cx.shmem.recovery_in_progress() && !requests.end_of_recovery {
                         let restartpoint = CreateRestartPoint::new(false);
@@ -192,6 +194,7 @@ impl Checkpointer {
         }
         cx.log(error);
         cx.release_everything();
+        assert!(cx.may_interrupt(), "{} holds a lock or a pin", cx.me);
         cx.shmem.checkpointer.failed += 1;
         self.finish(cx);
         self.phase = Phase::Pause;

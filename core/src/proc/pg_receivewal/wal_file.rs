@@ -403,6 +403,7 @@ impl WritePiece {
         };
         match count {
             Ok(count) => {
+                assert!(count as usize <= self.data.len(), "{count} bytes");
                 link.write += count.into();
                 self.data.advance(count as usize);
                 if self.data.is_empty() {
@@ -424,6 +425,10 @@ impl WritePiece {
 
     fn issue(&self, cx: &mut Cx<'_>, link: &Link) -> Yield {
         let open = cx.sys.wal_file.expect("opened before");
+        let geometry = &cx.shmem.settings.geometry;
+        assert_eq!(geometry.segment_of(link.write), open.segment);
+        let room = (geometry.segment - geometry.segment_offset(link.write)) as usize;
+        assert!(!self.data.is_empty() && self.data.len() <= room);
         let op = DiskOp::Write {
             fd: open.fd,
             offset: cx.shmem.settings.geometry.segment_offset(link.write).into(),

@@ -46,7 +46,10 @@ pub(super) struct Children {
 
 impl Children {
     pub(super) fn add(&mut self, pid: Pid, kind: Kind) {
-        self.known.insert(pid, kind);
+        let many = matches!(kind, Kind::Backend | Kind::WalSender | Kind::DeadEnd);
+        assert!(many || !self.has(kind), "a second {kind:?}");
+        let other = self.known.insert(pid, kind);
+        assert_eq!(other, None, "{pid} is known");
     }
 
     pub(super) fn remove(&mut self, pid: Pid) -> Option<Kind> {
@@ -69,6 +72,10 @@ impl Children {
 
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.find(kind).is_some()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// `CountChildren`

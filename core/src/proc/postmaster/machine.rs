@@ -80,6 +80,8 @@ impl Postmaster {
         if self.shutdown == Shutdown::Fast && cx.planted(Bug::FastShutdownHangs) {
             return;
         }
+        // Without a request, only a crash stops the children, and then all of them.
+        assert!(self.shutdown > Shutdown::No, "{:?}", self.state);
         if cx.kernel.walsenders_only {
             // This server has no checkpointer and will write no WAL. The postmaster itself sends
             // walsenders the signal that a checkpointer sends before the shutdown checkpoint.
@@ -123,6 +125,8 @@ impl Postmaster {
 
     /// Called when the shutdown checkpoint is durable. Walsenders send the remaining WAL, and end.
     pub(super) fn xlog_is_shut_down(&mut self, cx: &mut Cx<'_>) {
+        assert!(self.shutdown > Shutdown::No, "{:?}", self.state);
+        assert!(!self.children.has(Kind::WalWriter), "WAL may follow");
         self.children
             .signal(cx, Signal::Usr2, |kind| kind == Kind::WalSender);
         self.state = PmState::WaitXlogArchival;

@@ -209,6 +209,8 @@ impl Postmaster {
 
     /// Starts the children that a server starts first.
     fn start_children(&mut self, cx: &mut Cx<'_>) {
+        assert!(self.children.is_empty(), "{:?}", self.children);
+        assert_eq!(self.startup, StartupStatus::NotRunning);
         self.state = PmState::Startup;
         if !cx.kernel.walsenders_only {
             self.fork(cx, Fork::Checkpointer, Kind::Checkpointer);
@@ -252,6 +254,7 @@ impl Postmaster {
 
     /// `PM_NO_CHILDREN`: exits, or restarts all processes after a crash.
     fn no_children(&mut self, cx: &mut Cx<'_>) -> Yield {
+        assert!(self.children.is_empty(), "{:?}", self.children);
         match self.verdict(cx) {
             Some(leave) => self.leave.insert(leave).poll(cx),
             None => {

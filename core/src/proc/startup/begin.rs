@@ -279,6 +279,9 @@ pub(super) fn no_redo(redo: LsnText, checkpoint: LsnText) -> LogEvent {
 
 /// Initializes shared memory, and the copy of the control file there, for replay.
 fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
+    // Shared memory is new, and no WAL is inserted yet.
+    assert_eq!(cx.shmem.recovery.state, RecoveryState::Crash);
+    assert_eq!(cx.shmem.xlog.curr_byte_pos, 0);
     let checkpoint = &recovery.checkpoint;
     let in_archive = recovery.reader.mode().in_archive;
     cx.shmem.next_xid = checkpoint.next_xid.xid().max(Xid::FIRST_NORMAL);

@@ -117,6 +117,7 @@ impl Finish {
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
                     cx.shmem.recovery.install_segment_active = true;
                     cx.release(LockId::ControlFile);
+                    assert!(cx.shmem.recovery.insert_allowed.is_empty());
                     cx.shmem.recovery.insert_allowed.push(cx.me);
                     self.phase = match self.aborted {
                         Some(aborted) => Phase::InsertOverwrite(overwrite(cx, recovery, aborted)),
@@ -145,6 +146,8 @@ impl Finish {
                 }
                 Phase::LockControl => {
                     ready!(cx.acquire(LockId::ControlFile, LockMode::Exclusive));
+                    assert!(cx.shmem.recovery_in_progress(), "recovery ends once");
+                    assert_eq!(cx.shmem.xlog.open_reservations, 0);
                     cx.shmem.control.state = DbState::InProduction;
                     cx.shmem.recovery.state = RecoveryState::Done;
                     let me = cx.me;
@@ -173,6 +176,16 @@ impl Finish {
         } else {
             (recovery.checkpoint_at, recovery.checkpoint_end)
         };
+        assert!(
+            last < end,
+            "the last record is at {last}, and ends at {end}"
+        );
+        // No walreceiver may write into the segments that this server will write.
+        assert!(
+            !cx.shmem.walrcv.is_streaming(),
+            "{:?}",
+            cx.shmem.walrcv.state
+        );
         self.end = end;
         self.aborted = recovery.reader.aborted();
         // Before 14.1 and 13.5 new WAL overwrote the incomplete record from its start. A standby
@@ -181,9 +194,12 @@ impl Finish {
             self.aborted = None;
         }
         if let Some(aborted) = self.aborted {
+            assert_eq!(geometry.page_offset(aborted.missing), 0);
+            assert!(end <= aborted.record && aborted.record < aborted.missing);
             self.end = aborted.missing;
         }
         let xlog = &mut cx.shmem.xlog;
+        assert_eq!(xlog.curr_byte_pos, 0, "WAL was inserted during recovery");
         xlog.insert_tli = recovery.tli;
         xlog.prev_tli = recovery.tli;
         xlog.prev_byte_pos = lsn_to_bytepos(&geometry, last);
@@ -199,6 +215,11 @@ impl Finish {
         let geometry = cx.shmem.settings.geometry;
         let start = geometry.page_start(self.end);
         let valid = geometry.page_offset(self.end) as usize;
+        assert!(
+            0 < valid && valid < page.len(),
+            "{} is in the page",
+            self.end
+        );
         let xlog = &mut cx.shmem.xlog;
         let index = xlog.buffer_index(start, geometry.wal_page);
         let buffer = &mut xlog.buffers[index];

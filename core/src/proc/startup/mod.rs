@@ -12,7 +12,7 @@ mod serve;
 use crate::access::recovery::RecoveryReader;
 use crate::base::{Lsn, Mark, PgVersion, TimelineId};
 use crate::call::{Exit, LogEvent, Message, Poll, Severity, SqlState, Yield};
-use crate::shmem::PmSignal;
+use crate::shmem::{PmSignal, RecoveryState};
 use crate::sys::Cx;
 use crate::wire::xlog_records::CheckPoint;
 use begin::Begin;
@@ -135,6 +135,8 @@ impl Recovery {
         if !self.min_recovery_point.is_valid() {
             return Ok(());
         }
+        // Crash recovery is consistent only at its end.
+        assert_eq!(cx.shmem.recovery.state, RecoveryState::Archive);
         let replayed = cx.shmem.recovery.last_replayed_end;
         if !cx.shmem.recovery.consistent && self.min_recovery_point <= replayed {
             if !cx.shmem.recovery.invalid_pages.is_empty() {
@@ -160,6 +162,7 @@ impl Recovery {
         }
         let recovery = &mut cx.shmem.recovery;
         if self.snapshot_ready && recovery.consistent && !recovery.hot_standby_active {
+            assert!(self.wants_snapshot, "hot standby is off");
             recovery.hot_standby_active = true;
             cx.signal_postmaster(PmSignal::BeginHotStandby);
         }

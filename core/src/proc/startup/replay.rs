@@ -91,6 +91,8 @@ impl Replay {
                 }
                 Phase::EnterArchive(update) => {
                     ready_ok!(update.poll(cx));
+                    assert_eq!(cx.shmem.recovery.state, RecoveryState::Crash);
+                    assert!(cx.holds(LockId::ControlFile), "{}", cx.me);
                     // The recovery state changes while ControlFileLock is held, so that other
                     // processes see this change and the change of the control file, or neither.
                     cx.shmem.recovery.state = RecoveryState::Archive;
@@ -111,6 +113,7 @@ impl Replay {
                 }
                 Phase::Applied(start, end) => {
                     let progress = &mut cx.shmem.recovery;
+                    assert_eq!(progress.replay_end, *end, "{start} is the last record");
                     progress.last_replayed_read = *start;
                     progress.last_replayed_end = *end;
                     progress.last_replayed_tli = recovery.tli;
@@ -139,6 +142,9 @@ impl Replay {
             cx.log(LogEvent::log(Message::RedoStarts(cx.text(record.lsn))));
         }
         advance_past(cx, record.header.xid);
+        let replayed = cx.shmem.recovery.last_replayed_end;
+        assert!(replayed <= record.lsn, "{} was replayed", record.lsn);
+        assert!(record.lsn < record.next, "{} {}", record.lsn, record.next);
         cx.shmem.recovery.replay_end = record.next;
         cx.shmem.recovery.replay_end_tli = recovery.tli;
         match record.header.rmid {
@@ -173,6 +179,10 @@ impl Replay {
 
     fn ended(&self, cx: &mut Cx<'_>, recovery: &Recovery) -> Result<(), LogEvent> {
         let redo = recovery.checkpoint.redo;
+        assert!(
+            !recovery.reader.mode().standby(),
+            "a standby waits for more WAL"
+        );
         if self.started {
             let last = cx.shmem.recovery.last_replayed_read;
             cx.log(LogEvent::log(Message::RedoDone(cx.text(last))));
@@ -189,6 +199,11 @@ impl Replay {
 /// Sets the replay position as if the record before the redo point had just been replayed.
 fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
     let progress = &mut cx.shmem.recovery;
+    assert!(
+        recovery.in_recovery,
+        "nothing is replayed after a clean shutdown"
+    );
+    assert!(!progress.replay_end.is_valid(), "replay starts once");
     if recovery.checkpoint.redo < recovery.checkpoint_at {
         progress.last_replayed_end = recovery.checkpoint.redo;
     } else {

@@ -51,6 +51,8 @@ impl Serve {
             return Poll::Ready(Err(error));
         }
         let end = recovery.checkpoint_end;
+        assert!(recovery.checkpoint_at < end, "{end}");
+        assert!(cx.kernel.walsenders_only, "no process may write WAL");
         let xlog = &mut cx.shmem.xlog;
         xlog.insert_tli = recovery.tli;
         xlog.prev_tli = recovery.tli;

@@ -44,9 +44,13 @@ impl FlushWal {
                 .sys
                 .wal_file
                 .expect("what is not flushed lies in the open segment");
+            let last = cx.shmem.settings.geometry.segment_before(link.write);
+            assert_eq!(open.segment, last, "{} is in it", link.write);
+            assert_eq!(open.tli, link.tli, "{} is in it", link.write);
             self.syncing = Some(open);
             return Poll::Yield(cx.disk(DiskOp::Fsync(open.fd), Place::XLogWalRcvFlush));
         };
+        assert_eq!(cx.sys.wal_file, Some(open), "the file stays open");
         if let Err(e) = cx.done() {
             // Up to 11.1 the server retried a failed fsync. The second fsync succeeded although
             // bytes were lost.
@@ -58,6 +62,7 @@ impl FlushWal {
             let path = segment_path(cx, open.tli, open.segment);
             return Poll::Ready(Err(LogEvent::file("fsync", path, e).in_critical_section()));
         }
+        assert!(link.flush < link.write, "{} {}", link.flush, link.write);
         link.flush = link.write;
         publish(cx, link);
         if !self.dying {
@@ -82,6 +87,11 @@ fn publish(cx: &mut Cx<'_>, link: &Link) {
     // If an earlier walreceiver has published a higher flush position, that position stays.
     let goes_back = link.flush < cx.shmem.walrcv.flushed_upto;
     let goes_back = goes_back && cx.planted(Bug::ReceiverTakesFlushBack);
+    assert_eq!(
+        cx.shmem.walrcv.pid,
+        Some(cx.me),
+        "it is the only walreceiver"
+    );
     let walrcv = &mut cx.shmem.walrcv;
     if walrcv.flushed_upto < link.flush || goes_back {
         walrcv.latest_chunk_start = walrcv.flushed_upto;

@@ -190,6 +190,7 @@ impl WalReceiver {
                         return Poll::Ready(Ok(()));
                     }
                     let walrcv = &mut cx.shmem.walrcv;
+                    assert!(walrcv.is_streaming(), "{:?}", walrcv.state);
                     walrcv.state = WalRcvState::Waiting;
                     walrcv.receive_start = Lsn::INVALID;
                     walrcv.receive_start_tli = TimelineId(0);
@@ -218,6 +219,8 @@ impl WalReceiver {
             return Poll::Ready(Err(event));
         }
         let walrcv = &mut cx.shmem.walrcv;
+        assert_eq!(walrcv.pid, Some(cx.me), "it is the only walreceiver");
+        assert_ne!(walrcv.state, WalRcvState::Streaming, "it waits");
         match walrcv.state {
             WalRcvState::Restarting => {
                 walrcv.state = connecting(cx.shmem.settings.pg_version);
@@ -252,6 +255,17 @@ impl WalReceiver {
                 Poll::Ready(Ok(())) => {}
             }
         }
+        assert_eq!(
+            cx.shmem.walrcv.pid,
+            Some(cx.me),
+            "it is the only walreceiver"
+        );
+        assert_ne!(cx.shmem.walrcv.state, WalRcvState::Stopped, "it ends once");
+        assert_ne!(
+            cx.shmem.walrcv.state,
+            WalRcvState::Starting,
+            "it has started"
+        );
         cx.shmem.walrcv.state = WalRcvState::Stopped;
         cx.shmem.walrcv.pid = None;
         cx.shmem.condvars.broadcast(CondVarId::WalRcvStopped);

@@ -93,6 +93,7 @@ impl Streaming {
                 }
                 Turn::Flush(flush) => {
                     ready_ok!(flush.poll(cx, link));
+                    assert!(link.write <= link.flush, "{} {}", link.write, link.flush);
                     if let Some(end) = self.end {
                         return Poll::Ready(Ok(end));
                     }
@@ -143,6 +144,7 @@ impl Streaming {
     }
 
     fn end_of_copy(&mut self, cx: &mut Cx<'_>, link: &mut Link, end: CopyEnd) {
+        assert_eq!(self.end, None, "the COPY ends once");
         cx.log(LogEvent::log(Message::ReplicationTerminated));
         self.end = Some(end);
         self.finish_batch(cx, link);

@@ -64,6 +64,7 @@ impl WriteWal {
                 }
                 Phase::Leave(flush) => {
                     ready_ok!(flush.poll(cx, link));
+                    assert!(link.write <= link.flush, "{} {}", link.write, link.flush);
                     if let Some(open) = cx.sys.wal_file.take() {
                         cx.close(open.fd);
                     }
@@ -86,6 +87,8 @@ impl WriteWal {
                             return Poll::Ready(Err(event.in_critical_section()));
                         }
                     };
+                    assert_eq!(cx.sys.wal_file, Some(*open), "the file stays open");
+                    assert!(count as usize <= self.data.len(), "{count} bytes");
                     self.at += count.into();
                     self.data.advance(count as usize);
                     link.write = self.at;
@@ -100,6 +103,8 @@ impl WriteWal {
         let geometry = cx.shmem.settings.geometry;
         let offset = geometry.segment_offset(self.at);
         let room = (geometry.segment - offset) as usize;
+        assert_eq!(geometry.segment_of(self.at), open.segment);
+        assert!(!self.data.is_empty(), "nothing to write at {}", self.at);
         let data = self.data.slice(..room.min(self.data.len()));
         let op = DiskOp::Write {
             fd: open.fd,

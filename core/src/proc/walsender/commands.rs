@@ -322,7 +322,9 @@ impl WalSender {
             let message = Message::AheadOfFlush { start, flush };
             return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
         }
-        self.entry(cx).sent = start;
+        let entry = self.entry(cx);
+        assert_eq!(entry.state, WalSndState::Catchup);
+        entry.sent = start;
         self.phase = Phase::Streaming(Stream::new(tli, start, cx.now.wall));
         Yield::Again(Place::WalSndLoop)
     }

@@ -236,6 +236,7 @@ impl WalSender {
         cx.release_everything();
         self.close_segment(cx);
         release(cx);
+        assert_eq!(cx.sys.my_slot, None);
         self.entry(cx).state = WalSndState::Startup;
         self.send(cx, &[answer]);
         self.abort_transaction(cx, Then::Command)
@@ -303,7 +304,10 @@ impl WalSender {
 
     /// `WalSndKill`: frees the entry.
     fn shut(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        assert_eq!(cx.sys.my_slot, None, "the slot is released");
+        assert_eq!(self.segment, None, "the segment is closed");
         if let Some(index) = self.index.take() {
+            assert_eq!(cx.shmem.walsnd[index].pid, Some(cx.me));
             cx.shmem.walsnd[index] = WalSnd::default();
         }
         cx.disconnect(self.conn);

@@ -58,7 +58,11 @@ impl Stream {
 impl WalSender {
     /// The second half of `XLogSendPhysical`. Publishes `sentPtr` after sending the message.
     pub(super) fn send_wal(&mut self, cx: &mut Cx<'_>, limit: Lsn, wal: Bytes) {
+        let most = cx.shmem.settings.geometry.max_send() as usize;
+        assert!(!wal.is_empty() && wal.len() <= most, "{} bytes", wal.len());
+        assert!(!cx.send_pending(self.conn), "one message is sent at a time");
         let stream = self.streaming();
+        assert!(!stream.done_sending, "WAL after CopyDone");
         let header = XLogDataHeader {
             start: stream.sent,
             wal_end: limit,
@@ -68,6 +72,7 @@ impl WalSender {
         stream.sent += wal.len() as u64;
         stream.turn = Turn::Top;
         let sent = stream.sent;
+        assert!(sent <= limit, "{sent} is beyond {limit}");
         let header = xlog_data_frame_header(&header, wal.len());
         cx.send(self.conn, [header, wal]);
         self.entry(cx).sent = sent;

@@ -42,11 +42,13 @@ impl SlotCommand {
         match self {
             Self::Create { create, name } => {
                 ready_ok!(create.poll(cx));
+                assert!(cx.sys.my_slot.is_some(), "{name} is acquired");
                 encode_created(cx.shmem.settings.pg_version, name, &mut out);
                 release(cx);
             }
             Self::Drop(drop) => {
                 ready_ok!(drop.poll(cx));
+                assert_eq!(cx.sys.my_slot, None, "the slot is gone");
                 let tag = "DROP_REPLICATION_SLOT".to_string();
                 BackendMessage::CommandComplete(tag).encode(&mut out);
             }

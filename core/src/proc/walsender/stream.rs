@@ -68,7 +68,9 @@ impl Stream {
 impl WalSender {
     /// One iteration of `WalSndLoop`, or the part of it up to the next disk operation.
     pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
+        assert_ne!(self.entry(cx).state, WalSndState::Startup, "it streams");
         if let Turn::Confirm(compute) = &mut self.streaming().turn {
+            assert!(cx.sys.my_slot.is_some(), "a slot has moved");
             match compute.poll(cx) {
                 Poll::Yield(how) => return how,
                 Poll::Ready(()) => self.streaming().turn = Turn::Top,
@@ -149,6 +151,7 @@ impl WalSender {
     /// The second half of `WalSndDone`, after all WAL was sent. The process ends when the standby
     /// has confirmed all WAL. Until then the walsender requests replies, one at a time.
     fn walsnd_done(&mut self, cx: &mut Cx<'_>) -> Yield {
+        assert!(self.got_last_cycle, "more WAL may be written");
         let entry = self.entry(cx);
         // If the receiver reports no flush position, its write position is used instead.
         let replicated = if entry.flush.is_valid() {
@@ -232,6 +235,8 @@ impl WalSender {
 
     /// Called when both sides have sent CopyDone. The walsender then reads commands again.
     fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
+        let stream = self.streaming();
+        assert!(stream.done_sending && stream.done_receiving, "{stream:?}");
         if self.got_stopping {
             return self.exit(cx, Exit::Normal);
         }

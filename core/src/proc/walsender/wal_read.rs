@@ -94,6 +94,8 @@ impl WalRead {
                         if bytes.is_empty() {
                             return Poll::Ready(Err(self.too_short(cx, segment, wanted)));
                         }
+                        assert!(bytes.len() <= wanted as usize, "{}", bytes.len());
+                        assert_eq!(geometry.segment_of(self.at), segment);
                         self.at += bytes.len() as u64;
                         assert!(
                             self.at <= self.end,
@@ -126,6 +128,8 @@ impl WalRead {
 
     /// Joins the pieces. A single piece, the usual case, is not copied.
     fn join(&mut self) -> Bytes {
+        let len: usize = self.pieces.iter().map(Bytes::len).sum();
+        assert_eq!(len as u64, self.end - self.start);
         if self.pieces.len() > 1 {
             let mut joined = BytesMut::new();
             for piece in &self.pieces {

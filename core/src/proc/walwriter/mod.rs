@@ -48,6 +48,7 @@ impl WalWriter {
                 if cx.take_signal(Signal::Term) {
                     return Yield::Exit(Exit::Normal);
                 }
+                assert!(!cx.shmem.recovery_in_progress(), "{} has no WAL", cx.me);
                 self.flush.insert(XLogBackgroundFlush::new(self.last_flush))
             }
         };
