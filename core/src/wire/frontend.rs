@@ -208,7 +208,11 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error(tag in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..40)) {
-            let _ = FrontendMessage::decode(Frame { tag, body: body.into() });
+            if let Ok(message) = FrontendMessage::decode(Frame { tag, body: body.into() }) {
+                let bytes = message.to_bytes();
+                let again = Frame { tag: bytes[0], body: bytes.slice(5..) };
+                prop_assert_eq!(FrontendMessage::decode(again), Ok(message));
+            }
         }
     }
 }

@@ -263,9 +263,20 @@ mod tests {
             prop_assert_eq!(page, expected);
         }
 
+        /// A delta that fits leaves a page of the same size with a hole of zeros. Applying it again
+        /// changes nothing.
         #[test]
         fn garbage_is_no_panic(page in pages(), delta in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = apply_delta(&mut page.clone(), &delta);
+            let mut changed = page.clone();
+            let applied = apply_delta(&mut changed, &delta);
+            prop_assert_eq!(changed.len(), page.len());
+            if applied.is_ok() {
+                let mut again = changed.clone();
+                prop_assert_eq!(zero_hole(&mut again), Ok(()));
+                prop_assert_eq!(&again, &changed);
+                prop_assert_eq!(apply_delta(&mut again, &delta), Ok(()));
+                prop_assert_eq!(again, changed);
+            }
         }
     }
 }

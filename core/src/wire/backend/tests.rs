@@ -196,11 +196,15 @@ proptest! {
     fn truncation(message in message(), cut in any::<prop::sample::Index>()) {
         let bytes = message.to_bytes();
         let body = bytes.slice(5..5 + cut.index(bytes.len() - 4));
-        let _ = BackendMessage::decode(Frame { tag: bytes[0], body });
+        if let Ok(other) = BackendMessage::decode(Frame { tag: bytes[0], body }) {
+            prop_assert_eq!(read(&other.to_bytes()), Ok(other));
+        }
     }
 
     #[test]
     fn garbage_is_an_error(tag in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..40)) {
-        let _ = BackendMessage::decode(Frame { tag, body: body.into() });
+        if let Ok(message) = BackendMessage::decode(Frame { tag, body: body.into() }) {
+            prop_assert_eq!(read(&message.to_bytes()), Ok(message));
+        }
     }
 }

@@ -511,6 +511,8 @@ proptest! {
 
     #[test]
     fn garbage_is_an_error(text in "((START_REPLICATION|IDENTIFY_SYSTEM|SHOW|TIMELINE_HISTORY|CREATE_REPLICATION_SLOT|DROP_REPLICATION_SLOT) ?)?[ 0-9A-F/'\"(),;é]{0,12}|.{0,20}") {
-        let _ = Command::parse(&text, PgVersion::V18);
+        if let Ok(Some(command)) = parse(&text) {
+            prop_assert_eq!(parse(&command.to_string()), Ok(Some(command)));
+        }
     }
 }

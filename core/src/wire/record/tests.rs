@@ -294,7 +294,8 @@ proptest! {
         if let Ok(record) = decode(&bytes, PAGE) {
             for block in &record.blocks {
                 if let Some(image) = &block.image {
-                    let _ = image.restore(PAGE);
+                    let len = image.restore(PAGE).map(|page| page.len());
+                    prop_assert!(len.is_err() || len == Ok(PAGE as usize));
                 }
             }
             let same = finished(&RecordBody::from(&record), PAGE);

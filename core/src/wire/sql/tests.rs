@@ -256,11 +256,16 @@ proptest! {
     fn truncation(statement in statement(), cut in any::<prop::sample::Index>()) {
         let text = statement.to_string();
         let cut: String = text.chars().take(cut.index(text.len() + 1)).collect();
-        let _ = Statement::parse(&cut);
+        if let Ok(shorter) = Statement::parse(&cut) {
+            prop_assert_eq!(Statement::parse(&shorter.to_string()), Ok(shorter));
+        }
     }
 
+    /// Text that is accepted by accident is a statement like any other.
     #[test]
     fn garbage_is_an_error(text in ".{0,30}") {
-        let _ = Statement::parse(&text);
+        if let Ok(statement) = Statement::parse(&text) {
+            prop_assert_eq!(Statement::parse(&statement.to_string()), Ok(statement));
+        }
     }
 }

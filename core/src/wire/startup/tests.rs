@@ -156,6 +156,8 @@ proptest! {
 
     #[test]
     fn garbage_is_an_error(body in prop::collection::vec(any::<u8>(), 0..60)) {
-        let _ = Negotiation::default().decode(&body, PgVersion::V18);
+        if let Ok(packet) = Negotiation::default().decode(&body, PgVersion::V18) {
+            prop_assert_eq!(read(&packet.to_bytes()), Ok(packet));
+        }
     }
 }
