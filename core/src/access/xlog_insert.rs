@@ -453,3 +453,31 @@ fn copy(cx: &mut Cx<'_>, record: &[u8], index: usize, done: usize, mut at: Lsn) 
     page[offset..offset + count].copy_from_slice(&record[done..done + count]);
     (done + count, at + count as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shmem::Role;
+    use crate::sys::testing::Fixture;
+    use crate::wire::xlog_records::XlogRecord;
+
+    /// A record that is reserved first can be copied last. The last important record is still the
+    /// later one. Otherwise the next checkpoint could be skipped.
+    #[test]
+    fn the_last_important_record_is_the_latest() {
+        let mut fixture = Fixture::primary();
+        let (a, b) = (fixture.spawn(Role::Backend), fixture.spawn(Role::Backend));
+        let record = XlogRecord::CheckpointRedo(0);
+        let insertion = || {
+            let main = record.encode(crate::base::PgVersion::V17);
+            Insertion::new(RmgrId::XLOG, 0x20, Xid::INVALID, main)
+        };
+        let mut first = XLogInsert::new(insertion());
+        let mut second = XLogInsert::new(insertion());
+        fixture.run_to(a, Place::CopyXLogRecordToWAL, |cx| first.poll(cx));
+        let later = fixture.run(b, |cx| second.poll(cx)).unwrap();
+        let earlier = fixture.run(a, |cx| first.poll(cx)).unwrap();
+        assert!(earlier.start < later.start);
+        assert_eq!(fixture.shmem.xlog.last_important, later.start);
+    }
+}
