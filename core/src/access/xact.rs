@@ -10,7 +10,7 @@ use crate::call::{LogEvent, Place, Poll, Yield};
 use crate::shmem::{LockId, LockMode, Role, XactStatus};
 use crate::storage::relation;
 use crate::sys::Cx;
-use crate::wal::position::bytepos_to_end;
+use crate::wal::position::bytepos_to_start;
 use crate::wire::logical_message::LogicalMessage;
 use crate::wire::record::RmgrId;
 use crate::wire::xact_records::{XactEnd, XactOp};
@@ -96,7 +96,9 @@ fn delay_checkpoint(cx: &mut Cx<'_>, delay: bool) {
 
 /// `XLogSetAsyncXactLSN`: the walwriter will flush WAL up to `lsn`.
 fn set_async_lsn(cx: &mut Cx<'_>, lsn: Lsn) {
-    let reserved = bytepos_to_end(&cx.shmem.settings.geometry, cx.shmem.xlog.curr_byte_pos);
+    // XLogInsertRecord returns a position after the next page header for a switch record that fills
+    // its page.
+    let reserved = bytepos_to_start(&cx.shmem.settings.geometry, cx.shmem.xlog.curr_byte_pos);
     assert!(
         lsn.is_valid() && lsn <= reserved,
         "{lsn} is beyond {reserved}"
