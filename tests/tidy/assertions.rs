@@ -9,7 +9,7 @@ const MACHINES: [(&str, usize); 5] = [
     ("storage", 20),
     ("replication", 20),
     ("access", 20),
-    ("proc", 9),
+    ("proc", 20),
 ];
 
 /// Assertions find a wrong state where it begins, long before an invariant of the whole cluster is

@@ -8,7 +8,7 @@
 mod banner;
 
 use crate::base::{ConnId, Mark, Mono, SessionSettings, SettingError};
-use crate::call::{Exit, LogEvent, Message, Place, Signal, SqlState, Wait, Yield};
+use crate::call::{Exit, LogEvent, Message, Place, Severity, Signal, SqlState, Wait, Yield};
 use crate::shmem::Role;
 use crate::sys::{Become, Cx};
 use crate::wire::backend::BackendMessage;
@@ -146,6 +146,9 @@ impl Accept {
             Err(event) => return self.fatal(cx, out, event.in_auxiliary_process()),
         };
         banner::encode(cx, &request, &settings, &mut out);
+        // `InitProcess`: "you already exist"
+        let entry = cx.shmem.procs.get(cx.me);
+        assert!(entry.is_none_or(|it| !it.in_session), "{entry:?}");
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         cx.become_role(Become {
             role: role_of(&request),
@@ -158,6 +161,7 @@ impl Accept {
     }
 
     fn fatal(&self, cx: &mut Cx<'_>, mut out: Vec<u8>, event: LogEvent) -> Yield {
+        assert_eq!(event.severity, Severity::Fatal, "{event:?}");
         event.to_client().encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         self.close(cx, Exit::Fatal(event))

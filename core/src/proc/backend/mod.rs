@@ -79,6 +79,8 @@ impl Backend {
 
     /// Handles the end of a command.
     fn done(&mut self, cx: &mut Cx<'_>, outcome: Result<(), LogEvent>) -> Yield {
+        let began = !matches!(self.phase, Phase::Read | Phase::CleanUp(..));
+        assert!(began, "no command has begun");
         match (&self.phase, outcome) {
             (Phase::Leave(_), Err(e)) => self.end(cx, Exit::Panic(e)),
             (Phase::Leave(exit), Ok(())) => {
@@ -120,6 +122,12 @@ impl Backend {
     }
 
     fn end(&self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        // `ProcKill`, and what `ShutdownPostgres` has done before. A PANIC leaves all as it is.
+        let panics = matches!(exit, Exit::Panic(_));
+        let xid = cx.shmem.procs.get(cx.me).map_or(Xid::INVALID, |it| it.xid);
+        assert!(panics || cx.may_interrupt(), "{} holds a lock", cx.me);
+        assert!(panics || !xid.is_valid(), "{xid} is not aborted");
+        assert!(panics || cx.sys.my_slot.is_none(), "the slot is released");
         cx.disconnect(self.conn);
         Yield::Exit(exit)
     }
@@ -217,6 +225,7 @@ impl Backend {
     }
 
     fn query(&mut self, cx: &mut Cx<'_>, text: &str) -> Yield {
+        assert!(self.session.is_idle(), "a command is running");
         match self.session.start(cx, text) {
             Err(e) => self.fail(cx, e),
             Ok(()) if self.session.is_idle() => {
@@ -258,6 +267,8 @@ impl Backend {
 
     /// `proc_exit` with `ShutdownPostgres`: aborts an open transaction first.
     fn leave(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        let leaves = matches!(self.phase, Phase::Leave(_) | Phase::CleanUp(_, Some(_)));
+        assert!(!leaves, "{} exits twice", cx.me);
         self.session.abort(cx);
         self.phase = Phase::Leave(exit);
         Yield::Again(Place::ShutdownPostgres)
@@ -265,6 +276,8 @@ impl Backend {
 
     /// Sends the command's output and ReadyForQuery.
     fn ready(&mut self, cx: &mut Cx<'_>) {
+        assert_eq!(cx.sys.my_slot, None, "the command has ended");
+        assert_eq!(cx.sys.op, None, "a disk operation is under way");
         self.session.ready(cx);
         self.flush(cx);
         self.phase = Phase::Read;

@@ -84,7 +84,7 @@ impl Checkpointer {
                 Phase::Started(requests) => {
                     let requests = *requests;
                     let counts = &cx.shmem.checkpointer;
-                    assert_eq!(counts.done + 1, counts.started, "{counts:?}");
+                    assert!(counts.done < counts.started, "{counts:?}");
                     self.last_checkpoint = Some(cx.now.wall);
                     if cx.shmem.recovery_in_progress() && !requests.end_of_recovery {
                         let restartpoint = CreateRestartPoint::new(false);
@@ -180,7 +180,9 @@ impl Checkpointer {
 
     /// Called when a checkpoint has ended. Wakes the processes that wait for the checkpoint.
     fn finish(&mut self, cx: &mut Cx<'_>) {
+        assert!(cx.may_interrupt(), "{} holds a lock or a pin", cx.me);
         let checkpointer = &mut cx.shmem.checkpointer;
+        assert!(checkpointer.done < checkpointer.started, "{checkpointer:?}");
         checkpointer.done = checkpointer.started;
         cx.shmem.condvars.broadcast(CondVarId::CheckpointDone);
         self.phase = Phase::Loop;
@@ -194,7 +196,6 @@ impl Checkpointer {
         }
         cx.log(error);
         cx.release_everything();
-        assert!(cx.may_interrupt(), "{} holds a lock or a pin", cx.me);
         cx.shmem.checkpointer.failed += 1;
         self.finish(cx);
         self.phase = Phase::Pause;

@@ -8,8 +8,9 @@ use crate::access::xlog_flush::XLogFlush;
 use crate::base::{Bug, Pid};
 use crate::call::{LogEvent, Message, Place, Poll, Signal, Wait, Yield};
 use crate::ready_ok;
-use crate::shmem::WalSndState;
+use crate::shmem::{PgProc, Role, WalSndState};
 use crate::sys::Cx;
+use crate::wire::control_file::DbState;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -52,6 +53,7 @@ impl ShutdownXlog {
         loop {
             match &mut self.phase {
                 Phase::Start => {
+                    assert!(!cx.shmem.procs.iter().any(writes_wal), "WAL may follow");
                     cx.log(LogEvent::log(Message::ShuttingDownXlog));
                     // No new walsender can start any more. One signal to each running walsender is
                     // therefore enough.
@@ -79,6 +81,7 @@ impl ShutdownXlog {
                 }
                 Phase::Checkpoint(checkpoint) => {
                     ready_ok!(checkpoint.poll(cx));
+                    assert_eq!(cx.shmem.control.state, DbState::ShutDown);
                     // No record may follow the shutdown checkpoint. The next start writes WAL
                     // directly after the checkpoint record, and would overwrite a later record.
                     if !cx.planted(Bug::WalAfterShutdownCheckpoint) {
@@ -98,5 +101,14 @@ impl ShutdownXlog {
                 }
             }
         }
+    }
+}
+
+/// Can the process write WAL? The postmaster waits for the end of such processes first.
+fn writes_wal(proc: &PgProc) -> bool {
+    match proc.role {
+        Role::Backend => proc.in_session,
+        Role::Startup | Role::WalWriter | Role::WalReceiver => true,
+        Role::Postmaster | Role::Checkpointer | Role::WalSender => false,
     }
 }

@@ -58,6 +58,8 @@ enum Turn {
 
 impl CopyStream {
     pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link, synchronous: bool) -> Self {
+        assert_eq!(cx.sys.wal_file, None, "nothing is received yet");
+        assert_eq!(link.flush, link.write, "nothing is received yet");
         let settings = &cx.shmem.settings;
         link.timers.heard(cx.now.wall, settings);
         if settings.wal_receiver_status_interval_ms > 0 {
@@ -91,6 +93,9 @@ impl CopyStream {
                 }
                 Turn::Open(open, rest) => {
                     ready_ok!(open.poll(cx));
+                    let segment = cx.shmem.settings.geometry.segment_of(link.write);
+                    let open = cx.sys.wal_file.map(|open| (open.segment, open.tli));
+                    assert_eq!(open, Some((segment, link.tli)), "{} is in it", link.write);
                     self.turn = Turn::Data(core::mem::take(rest));
                 }
                 Turn::Write(piece, rest) => {
@@ -105,6 +110,8 @@ impl CopyStream {
                 }
                 Turn::Finish(close, rest) => {
                     ready_ok!(close.poll(cx, link));
+                    assert_eq!(cx.sys.wal_file, None, "the file is closed");
+                    assert_eq!(link.flush, link.write, "a segment is durable");
                     let rest = core::mem::take(rest);
                     self.turn = Turn::Data(rest);
                     // If streaming stops here, the rest of the message is dropped.
@@ -114,6 +121,7 @@ impl CopyStream {
                 }
                 Turn::Sync(sync) => {
                     ready_ok!(sync.poll(cx, link));
+                    assert_eq!(link.flush, link.write, "the fsync covers all");
                     link.send_reply(cx, true, false);
                     self.turn = Turn::Receive;
                 }
@@ -191,6 +199,7 @@ impl CopyStream {
         link: &mut Link,
         payload: Bytes,
     ) -> Result<(), StreamError> {
+        assert_eq!(self.turn, Turn::Receive, "one message is handled at a time");
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
                 // If the end of the data would be beyond the largest LSN, the message is invalid.

@@ -121,6 +121,8 @@ impl PgReceivewal {
         loop {
             match phase {
                 Phase::Begin => {
+                    assert_eq!(cx.sys.wal_file, None, "the file is closed");
+                    assert_eq!(link.conn, None, "the connection is closed");
                     *link = Link::default();
                     link.timers = Timers::new(PgVersion::V18);
                     // A receiver that reports flush positions can become a synchronous standby if
@@ -141,6 +143,7 @@ impl PgReceivewal {
                     if let Err(error) = version.and_then(|v| check_version(&v)) {
                         return Poll::Ready(Err(error));
                     }
+                    assert!(link.conn.is_some(), "{} is connected", cx.me);
                     *phase = Phase::Prepare(Prepare::new(!*prepared));
                 }
                 Phase::Prepare(prepare) => {
@@ -159,6 +162,7 @@ impl PgReceivewal {
                 }
                 Phase::Close(close, end) => {
                     ready_ok!(close.poll(cx, link));
+                    assert_eq!(cx.sys.wal_file, None, "the file is closed");
                     return Poll::Ready(end.clone());
                 }
                 Phase::Sleep { until } => {

@@ -102,6 +102,7 @@ impl Prepare {
                     ready_ok!(Poll::Ready(self.on_identity(&answer.rows())));
                 }
                 Phase::CreateSlot => {
+                    assert!(self.first, "the slot is created once");
                     self.phase = match &options.slot {
                         Some(name) if options.create_slot => creating(cx, link, name),
                         Some(_) | None => Phase::ShowSize,
@@ -147,6 +148,7 @@ impl Prepare {
                     }
                 },
                 Phase::ReadingSlot(query) => {
+                    assert!(options.slot.is_some(), "there is a slot to read");
                     let failing = |failure| StreamError::command("READ_REPLICATION_SLOT", failure);
                     let answer = ready_ok!(query.poll(cx, link).map(|done| done.map_err(failing)));
                     let name = slot_name(options);
@@ -177,6 +179,7 @@ impl Prepare {
     }
 
     fn on_segment_size(&mut self, cx: &mut Cx<'_>, rows: &Rows) -> Result<(), StreamError> {
+        assert!(self.first, "the geometry does not change later");
         let ours = cx.shmem.settings.geometry;
         let geometry = segment_size(&ours, rows).map_err(StreamError::fatal)?;
         cx.shmem.settings.geometry = geometry;

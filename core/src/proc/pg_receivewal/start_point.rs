@@ -161,6 +161,8 @@ impl FindStreamingStart {
                 Phase::Witness => match self.witnesses.pop() {
                     None => return Poll::Ready(self.start(cx)),
                     Some(found) => {
+                        assert_eq!(found.packed, Packed::No, "{}", found.name);
+                        assert!(self.witnesses.len() <= 1, "one complete, one not");
                         let op = open(&found.name);
                         self.phase = Phase::WitnessOpened(found);
                         op
@@ -262,6 +264,7 @@ impl FindStreamingStart {
         let Some(found) = &self.highest else {
             return Ok(None);
         };
+        assert_ne!(found.segment, SegmentNo(0), "segment 0 is never used");
         let bytes = u64::from(cx.shmem.settings.geometry.segment);
         let segment = found.segment.0 + u64::from(found.complete);
         match segment.checked_mul(bytes) {

@@ -82,7 +82,10 @@ impl OpenWalFile {
         let segment_bytes = cx.shmem.settings.geometry.segment;
         let phase = core::mem::replace(&mut self.phase, OpenPhase::Begin);
         Ok(Some(match phase {
-            OpenPhase::Begin => (open(path, OpenFlags::CreateNew), OpenPhase::Created),
+            OpenPhase::Begin => {
+                assert_eq!(cx.sys.wal_file, None, "one segment is open at a time");
+                (open(path, OpenFlags::CreateNew), OpenPhase::Created)
+            }
             OpenPhase::Created => match cx.done() {
                 Ok(done) => extend(opened(done), 0, segment_bytes),
                 Err(DiskError::Exists) => (DiskOp::Stat(path), OpenPhase::Looked),
@@ -115,6 +118,7 @@ impl OpenWalFile {
             }
             OpenPhase::Padding { fd, at } => {
                 let end = at + padded(cx, fd, path)?;
+                assert!(end <= segment_bytes, "{end} bytes");
                 if end < segment_bytes {
                     pad(fd, end, segment_bytes)
                 } else {
@@ -282,6 +286,7 @@ impl CloseWalFile {
         }
         let (op, next) = match self.phase {
             ClosePhase::Begin => {
+                assert!(link.flush <= link.write, "{} {}", link.flush, link.write);
                 let Some(open) = cx.sys.wal_file.take() else {
                     return Poll::Ready(Ok(()));
                 };

@@ -67,6 +67,8 @@ impl ReceiveXlogStream {
                 }
                 Phase::Start => {
                     let Start { at, tli } = self.start;
+                    let offset = cx.shmem.settings.geometry.segment_offset(at);
+                    assert_eq!(offset, 0, "{at} is in a segment");
                     link.tli = tli;
                     (link.write, link.flush) = (at, at);
                     if stop.stop_streaming(cx, at, tli) {
@@ -98,9 +100,11 @@ impl ReceiveXlogStream {
                 }
                 Phase::Copy(copy) => match ready_ok!(copy.poll(cx, link, stop)) {
                     CopyEnd::Stopped => {
+                        assert_eq!(cx.sys.wal_file, None, "the file is closed");
                         self.phase = Phase::Stopping(Query::end_streaming(cx, link));
                     }
                     CopyEnd::Timeline => {
+                        assert_eq!(cx.sys.wal_file, None, "the file is closed");
                         self.phase = Phase::Ended(Query::end_streaming(cx, link));
                     }
                     CopyEnd::Shutdown => return Poll::Ready(Ok(End::Shutdown)),

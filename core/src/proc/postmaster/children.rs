@@ -38,6 +38,20 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The role of the process, as the process itself shows it.
+    const fn role(self) -> Role {
+        match self {
+            Self::Startup => Role::Startup,
+            Self::Checkpointer => Role::Checkpointer,
+            Self::WalWriter => Role::WalWriter,
+            Self::WalReceiver => Role::WalReceiver,
+            Self::Backend | Self::DeadEnd => Role::Backend,
+            Self::WalSender => Role::WalSender,
+        }
+    }
+}
+
 /// All children that are not yet reaped.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(super) struct Children {
@@ -102,10 +116,14 @@ impl Children {
     /// kept, because a walsender never becomes an ordinary backend again.
     fn look_for_walsenders(&mut self, cx: &Cx<'_>) {
         for (pid, kind) in &mut self.known {
-            let entry = cx.shmem.procs.get(*pid);
-            if *kind == Kind::Backend && entry.is_some_and(|p| p.role == Role::WalSender) {
+            let role = cx.shmem.procs.get(*pid).map(|proc| proc.role);
+            if *kind == Kind::Backend && role == Some(Role::WalSender) {
                 *kind = Kind::WalSender;
             }
+            assert!(
+                role.is_none_or(|role| role == kind.role()),
+                "{pid} is {role:?}"
+            );
         }
     }
 }

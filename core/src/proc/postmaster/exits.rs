@@ -42,6 +42,8 @@ impl Postmaster {
     }
 
     fn startup_exited(&mut self, cx: &mut Cx<'_>, exit: ChildExit) {
+        let started = [StartupStatus::Running, StartupStatus::Signaled];
+        assert!(started.contains(&self.startup), "{:?}", self.startup);
         if self.shutdown > Shutdown::No && !exit.kind.is_crash() {
             // The startup process was terminated by SIGTERM, or recovery ended during the shutdown.
             // This postmaster then goes to PM_STOP_BACKENDS, in which it signals all processes.
@@ -87,6 +89,8 @@ impl Postmaster {
         let ours = exit.kind == ExitKind::Normal;
         match (cx.shmem.settings.pg_version, self.state) {
             (PgVersion::V18 | PgVersion::V19, PmState::WaitCheckpointer) if ours => {
+                let others = self.children.count(cx, |kind| kind != Kind::DeadEnd);
+                assert_eq!(others, 0, "the checkpointer is the last");
                 self.state = PmState::WaitDeadEnd;
                 self.children.signal(cx, Signal::Term, |_| true);
             }
@@ -115,6 +119,8 @@ impl Postmaster {
 
     /// `HandleFatalError`
     pub(super) fn handle_fatal_error(&mut self, cx: &mut Cx<'_>) {
+        assert!(!self.fatal_error, "the first crash stops all processes");
+        assert_ne!(self.shutdown, Shutdown::Immediate, "they are stopped");
         self.terminate_children(cx, Signal::Quit);
         self.await_death(cx);
     }

@@ -194,7 +194,7 @@ fn seconds_since(cx: &Cx<'_>, since: crate::base::TimestampTz) -> i64 {
 }
 
 /// Can a process of this kind write WAL? Such processes must end before the shutdown checkpoint.
-const fn writes_wal(kind: Kind) -> bool {
+pub(super) const fn writes_wal(kind: Kind) -> bool {
     match kind {
         Kind::Startup | Kind::WalWriter | Kind::WalReceiver | Kind::Backend => true,
         Kind::Checkpointer | Kind::WalSender | Kind::DeadEnd => false,

@@ -18,6 +18,7 @@ use crate::sys::{Cx, Fork};
 use boot::Boot;
 use children::{Children, Kind};
 use leave::Leave;
+use machine::writes_wal;
 
 /// The number of seconds between SIGQUIT and SIGKILL for children that have not exited
 /// (`SIGKILL_CHILDREN_AFTER_SECS`).
@@ -204,6 +205,7 @@ impl Postmaster {
         }
         self.launch_missing(cx);
         self.kill_the_recalcitrant(cx);
+        self.check(cx);
         Yield::Wait(Wait::latch(Some(self.wake_at(cx)), Place::ServerLoop))
     }
 
@@ -217,6 +219,8 @@ impl Postmaster {
         }
         self.fork(cx, Fork::Startup, Kind::Startup);
         self.startup = StartupStatus::Running;
+        // `PostmasterMain`: `Assert(StartupPID != 0)`
+        assert!(self.children.has(Kind::Startup), "{:?}", self.children);
         // The startup process runs and all old processes have exited, so no child is left to kill.
         self.abort_start = None;
     }
@@ -248,13 +252,49 @@ impl Postmaster {
     }
 
     fn fork(&mut self, cx: &mut Cx<'_>, fork: Fork, kind: Kind) {
+        let role = cx.shmem.procs.get(cx.me).map(|proc| proc.role);
+        assert_eq!(role, Some(Role::Postmaster), "{kind:?}");
+        assert!(self.state < PmState::WaitDeadEnd, "{:?}", self.state);
         let pid = cx.fork(fork);
         self.children.add(pid, kind);
+    }
+
+    /// What is true of the state and the children before each sleep.
+    fn check(&mut self, cx: &Cx<'_>) {
+        let state = self.state;
+        let started = matches!(
+            self.startup,
+            StartupStatus::Running | StartupStatus::Signaled
+        );
+        let (startup, walwriter) = (Kind::Startup, Kind::WalWriter);
+        assert_eq!(self.children.has(startup), started, "{:?}", self.startup);
+        assert_ne!(state, PmState::Init, "the children are started");
+        // PostmasterStateMachine passes this state at once.
+        assert_ne!(state, PmState::StopBackends);
+        assert!(
+            state >= PmState::Run || started,
+            "{state:?} without {startup:?}"
+        );
+        assert!(
+            state != PmState::Run || !started,
+            "{startup:?} in {state:?}"
+        );
+        assert!(state >= PmState::Run || !self.children.has(walwriter));
+        let stops = (PmState::WaitXlogShutdown..PmState::WaitDeadEnd).contains(&state);
+        assert!(!stops || self.shutdown > Shutdown::No, "{state:?}");
+        assert!(
+            !stops || self.children.count(cx, writes_wal) == 0,
+            "{state:?}"
+        );
+        assert!(self.conns_allowed || self.shutdown > Shutdown::No);
+        let aborts = self.fatal_error || self.shutdown >= Shutdown::Immediate;
+        assert!(self.abort_start.is_none() || aborts, "{state:?}");
     }
 
     /// `PM_NO_CHILDREN`: exits, or restarts all processes after a crash.
     fn no_children(&mut self, cx: &mut Cx<'_>) -> Yield {
         assert!(self.children.is_empty(), "{:?}", self.children);
+        assert!(self.fatal_error || self.shutdown > Shutdown::No, "no cause");
         match self.verdict(cx) {
             Some(leave) => self.leave.insert(leave).poll(cx),
             None => {

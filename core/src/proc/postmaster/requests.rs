@@ -59,15 +59,20 @@ impl Postmaster {
         let advance = take(PmSignal::AdvanceStateMachine);
         let shut_down = take(PmSignal::XlogIsShutdown);
         if started && running && self.state == PmState::Startup {
+            let leaves = self.leave.is_some();
+            assert!(leaves || self.children.has(Kind::Startup), "it was reaped");
             self.state = PmState::Recovery;
             self.fatal_error = false;
             self.abort_start = None;
             self.consistent = false;
         }
         if consistent && running && self.state == PmState::Recovery {
+            let version = cx.shmem.settings.pg_version;
+            assert!(version >= PgVersion::V18, "{version:?}");
             self.consistent = true;
         }
         if open && running && self.state == PmState::Recovery {
+            assert!(cx.shmem.settings.hot_standby, "hot standby is off");
             self.state = PmState::HotStandby;
             self.conns_allowed = true;
             cx.log(LogEvent::log(Message::ReadyForReadOnly));

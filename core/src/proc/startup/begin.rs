@@ -143,6 +143,7 @@ impl Begin {
                 Phase::Slots(recovery, slots) => {
                     ready_ok!(slots.poll(cx));
                     let recovery = recovery.clone();
+                    assert!(recovery.in_recovery || !recovery.crashed, "it crashed");
                     self.phase = if recovery.in_recovery {
                         Phase::Control(recovery, UpdateControlFile::new())
                     } else {
@@ -150,6 +151,9 @@ impl Begin {
                     };
                 }
                 Phase::Control(recovery, update) => {
+                    let state = cx.shmem.control.state;
+                    let recovers = [DbState::InCrashRecovery, DbState::InArchiveRecovery];
+                    assert!(recovers.contains(&state), "{state:?}");
                     // The lock is not needed, because no other process uses the control file yet.
                     ready_ok!(update.poll(cx));
                     self.phase = Phase::Done(recovery.clone());
@@ -283,6 +287,8 @@ fn set_up(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     assert_eq!(cx.shmem.recovery.state, RecoveryState::Crash);
     assert_eq!(cx.shmem.xlog.curr_byte_pos, 0);
     let checkpoint = &recovery.checkpoint;
+    assert!(checkpoint.redo <= recovery.checkpoint_at, "{checkpoint:?}");
+    assert!(recovery.checkpoint_at < recovery.checkpoint_end);
     let in_archive = recovery.reader.mode().in_archive;
     cx.shmem.next_xid = checkpoint.next_xid.xid().max(Xid::FIRST_NORMAL);
     cx.shmem.xlog.redo = checkpoint.redo;

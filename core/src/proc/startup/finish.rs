@@ -142,6 +142,8 @@ impl Finish {
                 }
                 Phase::Checkpoint(request) => {
                     ready_ok!(request.poll(cx));
+                    let at = cx.shmem.control.checkpoint;
+                    assert!(self.end <= at, "{at} is not the end of recovery");
                     self.phase = Phase::LockControl;
                 }
                 Phase::LockControl => {

@@ -138,6 +138,8 @@ impl Recovery {
         // Crash recovery is consistent only at its end.
         assert_eq!(cx.shmem.recovery.state, RecoveryState::Archive);
         let replayed = cx.shmem.recovery.last_replayed_end;
+        let half = cx.shmem.recovery.replay_end;
+        assert_eq!(half, replayed, "a record is applied only in part");
         if !cx.shmem.recovery.consistent && self.min_recovery_point <= replayed {
             if !cx.shmem.recovery.invalid_pages.is_empty() {
                 return Err(LogEvent::panic(

@@ -61,6 +61,7 @@ impl Replay {
                     return Poll::Yield(Yield::Again(why));
                 }
                 Phase::Begin => {
+                    assert!(!self.started, "replay begins once");
                     if let Err(e) = recovery.check_consistency(cx) {
                         return Poll::Ready(Err(e));
                     }
@@ -183,6 +184,11 @@ impl Replay {
             !recovery.reader.mode().standby(),
             "a standby waits for more WAL"
         );
+        let progress = &cx.shmem.recovery;
+        assert_eq!(
+            progress.replay_end, progress.last_replayed_end,
+            "a record is applied only in part"
+        );
         if self.started {
             let last = cx.shmem.recovery.last_replayed_read;
             cx.log(LogEvent::log(Message::RedoDone(cx.text(last))));
@@ -219,6 +225,10 @@ fn start_progress(cx: &mut Cx<'_>, recovery: &Recovery) {
 /// restart, sessions are then not allowed until replay has reached this position again.
 fn raise_minimum(cx: &mut Cx<'_>, recovery: &mut Recovery) {
     let end = recovery.reader.position();
+    // `Assert(StandbyMode)` where `WaitForWALToBecomeAvailable` switches
+    assert!(recovery.reader.mode().standby_requested);
+    assert!(cx.holds(LockId::ControlFile), "{}", cx.me);
+    assert!(!recovery.min_recovery_point.is_valid(), "{end}");
     let control = &mut cx.shmem.control;
     control.state = DbState::InArchiveRecovery;
     if control.min_recovery_point < end {

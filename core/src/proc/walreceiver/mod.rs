@@ -122,6 +122,7 @@ impl WalReceiver {
             walrcv.pid, None,
             "a walreceiver that is starting is the only one"
         );
+        assert_eq!(self.link.conn, None, "it is not connected yet");
         walrcv.pid = Some(cx.me);
         walrcv.state = connecting(cx.shmem.settings.pg_version);
         walrcv.last_send_time = now;
@@ -148,6 +149,7 @@ impl WalReceiver {
             match &mut self.phase {
                 Phase::Connect(connect) => {
                     ready_ok!(connect.poll(cx, link).map(|done| done.map_err(unconnected)));
+                    assert!(link.conn.is_some(), "{} is connected", cx.me);
                     self.phase = Phase::StartStream(StartStream::new(self.start));
                 }
                 Phase::StartStream(start) => match ready_ok!(start.poll(cx, link)) {
@@ -183,6 +185,7 @@ impl WalReceiver {
                 }
                 Phase::CloseSegment(flush) => {
                     ready_ok!(flush.poll(cx, link));
+                    assert!(link.write <= link.flush, "{} {}", link.write, link.flush);
                     if let Some(open) = cx.sys.wal_file.take() {
                         cx.close(open.fd);
                     }
@@ -226,6 +229,7 @@ impl WalReceiver {
                 walrcv.state = connecting(cx.shmem.settings.pg_version);
                 self.start = walrcv.receive_start;
                 self.link.tli = walrcv.receive_start_tli;
+                assert_eq!(cx.sys.wal_file, None, "the segment is closed");
                 Poll::Ready(Ok(true))
             }
             WalRcvState::Stopping => Poll::Ready(Ok(false)),
@@ -331,7 +335,16 @@ fn accepted(cx: &mut Cx<'_>, start: Lsn, tli: TimelineId, again: bool) {
         Message::StartedStreaming(cx.text(start), tli)
     };
     cx.log(LogEvent::log(started));
+    // `Assert(walrcv->pid == MyProcPid)`
+    assert_eq!(cx.shmem.walrcv.pid, Some(cx.me));
     let state = &mut cx.shmem.walrcv.state;
+    assert!(
+        matches!(
+            state,
+            WalRcvState::Connecting | WalRcvState::Streaming | WalRcvState::Stopping
+        ),
+        "{state:?}"
+    );
     if *state == WalRcvState::Connecting {
         *state = WalRcvState::Streaming;
     }

@@ -50,6 +50,11 @@ impl StartStream {
         loop {
             match &mut self.phase {
                 Phase::Identify => {
+                    // `RequestXLogStreaming` asks for whole segments. `WalReceiverMain`:
+                    // `Assert(startpointTLI != 0)`.
+                    let offset = cx.shmem.settings.geometry.segment_offset(self.start);
+                    assert_eq!(offset, 0, "{} is in a segment", self.start);
+                    assert_ne!(link.tli.0, 0, "no timeline is requested");
                     let query = Query::send(cx, link, &Command::IdentifySystem);
                     self.phase = Phase::Identifying(query);
                 }
@@ -80,6 +85,7 @@ impl StartStream {
                 }
                 Phase::Behind { until } => {
                     let woken = cx.woken_by();
+                    assert!(self.behind_since.is_some(), "the upstream is behind");
                     cx.reset_latch();
                     if let Err(event) = check_interrupts(cx) {
                         return Poll::Ready(Err(event));
@@ -109,9 +115,11 @@ impl StartStream {
     }
 
     fn give_up(&mut self, cx: &mut Cx<'_>, upstream: &SystemIdentity) -> Result<(), LogEvent> {
+        let flush = upstream.xlogpos;
+        assert!(flush < self.start, "{flush} is not behind");
         let message = Message::UpstreamBehind {
             start: self.start,
-            flush: upstream.xlogpos,
+            flush,
         };
         let now = cx.now.wall;
         let timeout_ms = cx.shmem.settings.wal_receiver_timeout_ms;

@@ -47,6 +47,7 @@ impl Streaming {
     /// The write and flush positions start at the replay position. The stream starts earlier, at a
     /// segment boundary.
     pub(super) fn begin(cx: &mut Cx<'_>, link: &mut Link) -> Self {
+        assert_eq!(cx.sys.wal_file, None, "nothing is received yet");
         link.write = cx.shmem.recovery.last_replayed_end;
         link.flush = link.write;
         link.timers.heard(cx.now.wall, &cx.shmem.settings);
@@ -163,6 +164,7 @@ impl Streaming {
         link: &mut Link,
         payload: Bytes,
     ) -> Result<(), LogEvent> {
+        assert_eq!(self.turn, Turn::Receive, "one message is handled at a time");
         match WalMessage::decode(payload).map_err(violation)? {
             WalMessage::XLogData(header, data) => {
                 // If the end of the data would be beyond the largest LSN, the message is invalid.

@@ -72,6 +72,9 @@ impl WriteWal {
                 }
                 Phase::Switch(switch) => {
                     ready_ok!(switch.poll(cx));
+                    let segment = geometry.segment_of(self.at);
+                    let open = cx.sys.wal_file.map(|open| (open.segment, open.tli));
+                    assert_eq!(open, Some((segment, link.tli)), "{} is in it", self.at);
                     self.phase = Phase::Look;
                 }
                 Phase::Written(open) => {

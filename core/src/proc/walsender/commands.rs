@@ -23,6 +23,9 @@ use bytes::Bytes;
 impl WalSender {
     /// Reads one message and executes it.
     pub(super) fn command(&mut self, cx: &mut Cx<'_>) -> Yield {
+        // `Assert(!MyReplicationSlot)` of the commands that use a slot
+        assert_eq!(cx.sys.my_slot, None, "no command is running");
+        assert_eq!(self.segment, None, "nothing is streamed");
         cx.reset_latch();
         if let Some(end) = self.interrupted(cx) {
             return end;
@@ -112,6 +115,7 @@ impl WalSender {
             let event = LogEvent::error(SqlState::NOT_IN_STATE, Message::SenderStopping);
             return self.error(cx, event);
         }
+        assert_eq!(self.entry(cx).state, WalSndState::Startup);
         let parsed = Command::parse(text, cx.shmem.settings.pg_version);
         self.send_truncation_notices(cx, &parsed.truncations);
         let command = match parsed.command {
@@ -286,6 +290,8 @@ impl WalSender {
             let message = Message::TimelineNotInHistory(asked);
             return self.error(cx, LogEvent::error(SqlState::INTERNAL, message));
         }
+        assert_eq!(self.tx_status(), TxStatus::Idle, "in a transaction block");
+        assert_eq!(self.entry(cx).state, WalSndState::Startup);
         self.entry(cx).state = WalSndState::Catchup;
         if cx.planted(Bug::CopyDataBeforeCopyBoth) {
             let keepalive = WalMessage::Keepalive(Keepalive {
@@ -317,6 +323,9 @@ impl WalSender {
         if let Some(wait) = self.blocked(cx, Place::StartReplication) {
             return wait;
         }
+        // On a standby the position can be that of an earlier walreceiver.
+        let shmem = &cx.shmem;
+        assert!(shmem.recovery_in_progress() || flush <= shmem.xlog.flush);
         if flush < start && !cx.planted(Bug::StartAheadOfFlushAccepted) {
             let (start, flush) = (cx.text(start), cx.text(flush));
             let message = Message::AheadOfFlush { start, flush };

@@ -70,6 +70,7 @@ impl SendTimelineHistory {
                         return Poll::Ready(Err(LogEvent::file("read", self.path(), e)));
                     }
                 };
+                assert!(got.len() <= CHUNK as usize, "{} bytes", got.len());
                 if got.is_empty() {
                     cx.close(fd);
                     let content = Bytes::from(core::mem::take(content));

@@ -170,6 +170,8 @@ impl WalSender {
             let event = LogEvent::fatal(SqlState::TOO_MANY_CONNECTIONS, message);
             return self.fatal(cx, event);
         };
+        // `Assert(MyWalSnd == NULL)`
+        assert_eq!(self.index, None, "{} has two entries", cx.me);
         cx.shmem.walsnd[index] = WalSnd {
             pid: Some(cx.me),
             conn: Some(self.conn),
@@ -231,6 +233,7 @@ impl WalSender {
     /// `ereport(ERROR)`: the command fails, or the COPY ends. The connection stays open
     /// (`WalSndErrorCleanup`). The session's temporary slots are dropped.
     fn error(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        assert!(event.severity <= Severity::Error, "{event:?}");
         let answer = event.to_client();
         cx.log(event);
         cx.release_everything();
@@ -244,6 +247,8 @@ impl WalSender {
 
     /// Runs `AbortCurrentTransaction`, then `ReplicationSlotCleanup`.
     fn abort_transaction(&mut self, cx: &mut Cx<'_>, then: Then) -> Yield {
+        assert_eq!(cx.sys.my_slot, None, "the slot is released");
+        assert_eq!(self.segment, None, "the segment is closed");
         if let Some(attached) = &mut self.attached {
             attached.session.abort(cx);
             self.phase = Phase::Abort(then);
@@ -262,6 +267,7 @@ impl WalSender {
             Poll::Ready(Err(event)) => return Yield::Exit(Exit::Panic(event)),
             Poll::Ready(Ok(())) => {}
         }
+        assert!(cx.may_interrupt(), "{} holds a lock or a pin", cx.me);
         match then.clone() {
             Then::Exit(exit) => self.shut(cx, exit),
             // After a shutdown was requested, the walsender reads no further command.
@@ -280,6 +286,7 @@ impl WalSender {
 
     /// `ereport(FATAL)`
     fn fatal(&mut self, cx: &mut Cx<'_>, event: LogEvent) -> Yield {
+        assert_eq!(event.severity, Severity::Fatal, "{event:?}");
         self.send(cx, &[event.to_client()]);
         self.exit(cx, Exit::Fatal(event))
     }
@@ -296,6 +303,11 @@ impl WalSender {
     /// An orderly exit. First releases the slots of the process, as `ReplicationSlotShmemExit`
     /// does.
     fn exit(&mut self, cx: &mut Cx<'_>, exit: Exit) -> Yield {
+        let exits = matches!(
+            self.phase,
+            Phase::Abort(Then::Exit(_)) | Phase::CleanUp(_, Then::Exit(_))
+        );
+        assert!(!exits, "{} exits twice", cx.me);
         self.close_segment(cx);
         cx.release_everything();
         release(cx);
@@ -316,6 +328,7 @@ impl WalSender {
 
     fn close_segment(&mut self, cx: &mut Cx<'_>) {
         if let Some(open) = self.segment.take() {
+            assert_eq!(cx.sys.op, None, "{:?} is being read", open.segment);
             cx.close(open.fd);
         }
     }

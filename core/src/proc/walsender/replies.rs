@@ -25,6 +25,7 @@ impl WalSender {
     /// not read them. The walsender continues to read when the client reads the replies. If the
     /// client never reads them, wal_sender_timeout ends the connection.
     pub(super) fn process_replies(&mut self, cx: &mut Cx<'_>) -> Option<Yield> {
+        assert_eq!(self.streaming().turn, Turn::Top, "a message is being sent");
         self.streaming().timers.last_processing = cx.now.wall;
         self.streaming().more_to_read = false;
         let mut received = 0;

@@ -37,6 +37,7 @@ impl Stream {
     /// The first half of `XLogSendPhysical`. As in PostgreSQL, the limit is determined before the
     /// WAL is read.
     pub(super) fn begin_send(&mut self, cx: &mut Cx<'_>) {
+        assert_eq!(self.turn, Turn::Top, "a message is being read");
         let limit = send_limit(cx);
         if self.done_sending || limit <= self.sent {
             self.caught_up = true;

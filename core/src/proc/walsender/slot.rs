@@ -59,6 +59,7 @@ impl SlotCommand {
 
 impl WalSender {
     pub(super) fn begin_slot(&mut self, cx: &mut Cx<'_>, command: SlotCommand) -> Yield {
+        assert_eq!(cx.sys.my_slot, None, "a session acquires one slot");
         self.phase = Phase::Slot(command);
         self.slot_command(cx)
     }
@@ -107,6 +108,8 @@ impl WalSender {
 
     /// Sends an answer and waits for the next command.
     pub(super) fn answer(&mut self, cx: &mut Cx<'_>, mut out: Vec<u8>) -> Yield {
+        assert_eq!(cx.sys.my_slot, None, "the command has ended");
+        assert_eq!(cx.sys.op, None, "a disk operation is under way");
         self.ready_for_query().encode(&mut out);
         cx.send(self.conn, [Bytes::from(out), Bytes::new()]);
         self.phase = Phase::Command;

@@ -41,6 +41,7 @@ impl WalSender {
             let code = SqlState::FEATURE_NOT_SUPPORTED;
             return self.error(cx, LogEvent::error(code, Message::SqlOnWalSender));
         };
+        assert!(attached.session.is_idle(), "a command is running");
         match attached.session.start(cx, text) {
             Err(event) => self.fail_sql(cx, event),
             Ok(()) if attached.session.is_idle() => self.end_sql(cx),
@@ -74,6 +75,8 @@ impl WalSender {
     }
 
     fn end_sql(&mut self, cx: &mut Cx<'_>) -> Yield {
+        assert_eq!(cx.sys.my_slot, None, "the command has ended");
+        assert_eq!(cx.sys.op, None, "a disk operation is under way");
         self.send_ready(cx);
         self.phase = Phase::Command;
         Yield::Again(Place::PostgresMain)

@@ -68,7 +68,9 @@ impl Stream {
 impl WalSender {
     /// One iteration of `WalSndLoop`, or the part of it up to the next disk operation.
     pub(super) fn stream(&mut self, cx: &mut Cx<'_>) -> Yield {
-        assert_ne!(self.entry(cx).state, WalSndState::Startup, "it streams");
+        let (state, sent) = (self.entry(cx).state, self.entry(cx).sent);
+        assert_ne!(state, WalSndState::Startup, "it streams");
+        assert_eq!(sent, self.streaming().sent, "sentPtr is published");
         if let Turn::Confirm(compute) = &mut self.streaming().turn {
             assert!(cx.sys.my_slot.is_some(), "a slot has moved");
             match compute.poll(cx) {
@@ -225,6 +227,7 @@ impl WalSender {
     /// `WalSndDoneImmediate` (since 19): ends without the receiver's confirmation. Sends the end of
     /// the COPY only if no output is pending.
     fn done_immediately(&mut self, cx: &mut Cx<'_>) -> Yield {
+        assert!(self.got_stopping || self.got_last_cycle, "no shutdown");
         if !cx.send_pending(self.conn) {
             self.send(cx, &[BackendMessage::CommandComplete("COPY 0".to_string())]);
         }
@@ -237,6 +240,7 @@ impl WalSender {
     fn leave_loop(&mut self, cx: &mut Cx<'_>) -> Yield {
         let stream = self.streaming();
         assert!(stream.done_sending && stream.done_receiving, "{stream:?}");
+        assert_eq!(stream.turn, Turn::Top, "a message is being sent");
         if self.got_stopping {
             return self.exit(cx, Exit::Normal);
         }

@@ -30,6 +30,7 @@ enum Phase {
 
 impl WalRead {
     pub(super) const fn new(tli: TimelineId, start: Lsn, end: Lsn) -> Self {
+        assert!(start.0 < end.0, "there is nothing to read");
         Self {
             tli,
             start,
@@ -83,6 +84,7 @@ impl WalRead {
                     Ok(done) => {
                         let tli = self.tli;
                         let fd = opened(done);
+                        assert_eq!(*open, None, "one segment is open at a time");
                         *open = Some(OpenSegment { segment, tli, fd });
                         self.phase = Phase::Next;
                     }
@@ -114,6 +116,7 @@ impl WalRead {
     /// open. In that case `lastRemovedSegNo` was advanced before the recycling. If the segment was
     /// only unlinked, the bytes are still valid, but PostgreSQL reports the same error.
     fn checked(&mut self, cx: &mut Cx<'_>) -> Result<Bytes, LogEvent> {
+        assert_eq!(self.at, self.end, "the read is complete");
         let segment = cx.shmem.settings.geometry.segment_of(self.start);
         if segment > cx.shmem.xlog.last_removed || cx.planted(Bug::RecycledSegmentSent) {
             return Ok(self.join());

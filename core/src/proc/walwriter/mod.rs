@@ -57,6 +57,7 @@ impl WalWriter {
             Poll::Ready(Err(e)) => return Yield::Exit(Exit::Panic(e)),
             Poll::Ready(Ok(outcome)) => outcome,
         };
+        assert_eq!(cx.sys.op, None, "a disk operation is under way");
         self.flush = None;
         self.last_flush = last_flush;
         self.left_till_hibernate = if busy {
