@@ -1,5 +1,5 @@
-//! The contract between a node and the world. Each test covers one promise that would be hard to
-//! add later.
+//! The contract between a node and the world that runs it. Processes start, wait, are killed and
+//! shut down as in a real server. A copy of a world runs like the original.
 
 mod processes;
 mod rig;
