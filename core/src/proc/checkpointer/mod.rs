@@ -84,8 +84,6 @@ impl Checkpointer {
                 Phase::Started(requests) => {
                     let requests = *requests;
                     let counts = &cx.shmem.checkpointer;
-                    // An earlier checkpoint is unfinished if the postmaster passed over the crash of
-                    // the previous checkpointer.
                     assert!(counts.done < counts.started, "{counts:?}");
                     self.last_checkpoint = Some(cx.now.wall);
                     if cx.shmem.recovery_in_progress() && !requests.end_of_recovery {
