@@ -12,7 +12,7 @@ use std::time::Duration;
 use walsim::bugs::{Found, Hunted, Skipped, bug_info, hunt, skipped, versions_of};
 use walsim::fuzz::Task;
 use walsim::html::Page;
-use walsim::plan::{Counts, Expect, Origin, Profile, Scenario, show_seed};
+use walsim::plan::{Expect, Origin, Profile, Scenario, show_seed};
 use walsim::report::Status;
 use walsim::story::story;
 use walsim::world::Verdict;
@@ -371,18 +371,9 @@ fn keep_as_it_is(args: &HuntArgs, bug: Bug, found: &Found, name: &str) -> Result
         marks: Vec::new(),
         excuses: Vec::new(),
     };
-    let origin = Origin {
-        seed: found.seed,
-        replay: format!(
-            "walsim replay {} --bug {}",
-            show_seed(found.seed),
-            bug.name()
-        ),
-        audited: found.outcome.audited,
-        was: Counts::of(&plan),
-        tries: 0,
-        passes: Vec::new(),
-    };
+    let (seed, planted) = (show_seed(found.seed), bug.name());
+    let replay = format!("walsim replay {seed} --bug {planted}");
+    let origin = Origin::unshrunk(&plan, found.seed, replay, found.outcome.audited);
     let scenario = Scenario {
         plan,
         expect,

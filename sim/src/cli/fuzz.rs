@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walsim::fuzz::{Campaign, Ran, Repeat, Task};
 use walsim::html::Page;
-use walsim::plan::{Counts, Expect, Origin, Profile, Scenario, show_seed, show_us};
+use walsim::plan::{Expect, Origin, Profile, Scenario, show_seed, show_us};
 use walsim::report::{Report, Status};
 use walsim::story::{Story, story};
 use walsim::world::Verdict;
@@ -378,17 +378,11 @@ impl Reporter<'_> {
                 Verdict::Pass | Verdict::Panic { .. } => format!("Failed with {code}"),
             };
         }
-        let origin = Origin {
-            seed: ran.seed,
-            replay: match self.args.profile {
-                Profile::Default => self.replay_line(ran, None),
-                Profile::Faultless => String::new(),
-            },
-            audited: ran.outcome.audited,
-            was: Counts::of(&plan),
-            tries: 0,
-            passes: Vec::new(),
+        let replay = match self.args.profile {
+            Profile::Default => self.replay_line(ran, None),
+            Profile::Faultless => String::new(),
         };
+        let origin = Origin::unshrunk(&plan, ran.seed, replay, ran.outcome.audited);
         let scenario = Scenario {
             plan,
             expect: Expect::default(),

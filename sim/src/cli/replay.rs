@@ -69,7 +69,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     args.report.as_deref().map_or(Ok(()), try_file)?;
     let printer = args.trace.printer(args.format);
     let origin = origin(&args.what)?;
-    let audit = is_audited(args, &plan, origin.as_ref());
+    let is_file = Path::new(&args.what).exists();
+    let audit = is_audited(is_file, origin.as_ref(), args.bug.is_some(), plan.seed);
     let played = play(&plan, planted, audit, args.until, printer);
     let told = match &played.outcome {
         Some(outcome) => pool::simulate(|| story(&plan, planted, outcome)),
@@ -143,11 +144,11 @@ fn origin(what: &str) -> Result<Option<Origin>, Refusal> {
 
 /// Whether the run is audited. It is if the run that is replayed was: `fuzz` audits some seeds, a
 /// plan file says whether the failure needs it, and `scenarios run` audits each scenario.
-fn is_audited(args: &Args, plan: &Plan, origin: Option<&Origin>) -> bool {
-    match (Path::new(&args.what).exists(), origin) {
-        (false, _) => fuzz::is_audited(plan.seed),
+fn is_audited(is_file: bool, origin: Option<&Origin>, bug: bool, seed: u64) -> bool {
+    match (is_file, origin) {
+        (false, _) => fuzz::is_audited(seed),
         (true, Some(origin)) => origin.audited,
-        (true, None) => args.bug.is_none(),
+        (true, None) => !bug,
     }
 }
 
@@ -459,4 +460,25 @@ fn write_data(target: &Path, data: &DataDirectory) -> Result<(), Refusal> {
         .map(|record| format!("{record}\n"))
         .collect();
     write(&target.join("records.txt"), records.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walsim::plan::generate;
+
+    /// A failure that only an audit shows must fail again when its plan is replayed.
+    #[test]
+    fn a_run_is_audited_if_the_first_one_was() {
+        let plan = generate(Profile::Default, 1);
+        for audited in [true, false] {
+            let origin = Origin::unshrunk(&plan, 1, String::new(), audited);
+            assert_eq!(is_audited(true, Some(&origin), true, 1), audited);
+            assert_eq!(is_audited(true, Some(&origin), false, 1), audited);
+        }
+        assert!(is_audited(true, None, false, 1) && !is_audited(true, None, true, 1));
+        for seed in 0..300 {
+            assert_eq!(is_audited(false, None, false, seed), fuzz::is_audited(seed));
+        }
+    }
 }

@@ -32,6 +32,21 @@ pub struct Origin {
     pub passes: Vec<PassDone>,
 }
 
+impl Origin {
+    /// The origin of a plan that was not shrunk.
+    #[must_use]
+    pub const fn unshrunk(plan: &Plan, seed: u64, replay: String, audited: bool) -> Self {
+        Self {
+            seed,
+            replay,
+            audited,
+            was: Counts::of(plan),
+            tries: 0,
+            passes: Vec::new(),
+        }
+    }
+}
+
 /// A pass of the shrinker that made the plan simpler.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PassDone {

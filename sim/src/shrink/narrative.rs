@@ -2,7 +2,7 @@
 
 use super::{Shrunk, Size, Symptom};
 use crate::invariants::invariant_named;
-use crate::plan::{Counts, Expect, Origin, Plan, PlanError, Scenario, show_seed};
+use crate::plan::{Expect, Origin, Plan, PlanError, Scenario, show_seed};
 use crate::report::{explanation, headline};
 use crate::world::{Verdict, run};
 use std::fmt::Write;
@@ -70,13 +70,11 @@ impl Shrunk {
     /// How the plan was shrunk.
     #[must_use]
     pub fn origin(&self, plan: &Plan, replay: &str) -> Origin {
+        let audited = self.outcome.audited;
         Origin {
-            seed: plan.seed,
-            replay: replay.to_owned(),
-            audited: self.outcome.audited,
-            was: Counts::of(plan),
             tries: self.tries,
             passes: self.passes.clone(),
+            ..Origin::unshrunk(plan, plan.seed, replay.to_owned(), audited)
         }
     }
 

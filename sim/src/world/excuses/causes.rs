@@ -218,10 +218,7 @@ impl World {
                         Invalidation::WalRemoved(restart_lsn) if restart_lsn.is_valid() => {
                             self.may_invalidate(host, &key.1, restart_lsn)
                         }
-                        Invalidation::IdleTimeout => {
-                            let timeout_us = i64::from(timeout_s) * 1_000_000;
-                            timeout_us > 0 && since.is_some_and(|since| now - since >= timeout_us)
-                        }
+                        Invalidation::IdleTimeout => has_timed_out(since, now, timeout_s),
                         Invalidation::WalRemoved(_) | Invalidation::Other(_) => false,
                     };
                     let invalidated = Invalidated { right, lasts: true };
@@ -286,9 +283,26 @@ impl World {
     }
 }
 
+/// Whether a slot that has had no owner since this time may be invalidated for
+/// `idle_replication_slot_timeout`.
+fn has_timed_out(since: Option<TimestampTz>, now: TimestampTz, timeout_s: u32) -> bool {
+    let timeout_us = i64::from(timeout_s) * 1_000_000;
+    timeout_us > 0 && since.is_some_and(|since| now - since >= timeout_us)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_idle_slot_may_be_invalidated_for_its_idle_time() {
+        let idle = Some(TimestampTz(1));
+        let at = |us: i64| TimestampTz(1 + us);
+        assert!(has_timed_out(idle, at(2_000_000), 2));
+        assert!(!has_timed_out(idle, at(1_999_999), 2));
+        assert!(!has_timed_out(None, at(2_000_000), 2));
+        assert!(!has_timed_out(idle, at(2_000_000), 0));
+    }
 
     #[test]
     fn a_drop_counts_until_the_slot_is_made_again() {
