@@ -399,6 +399,22 @@ fn an_fsync_of_a_new_file_covers_no_other_name() {
     assert_eq!(rig.text("pg_wal/b").as_deref(), Some(""));
 }
 
+/// The name of a fsynced new file survives, whatever happens to the removal of an older file of the
+/// same name.
+#[test]
+fn an_fsync_of_a_new_file_covers_earlier_changes_of_its_name() {
+    for seed in 0..20 {
+        let mut rig = Rig::new();
+        rig.choices = ordered(seed, 1);
+        rig.durable("pg_wal/b", b"old");
+        rig.run(&DiskOp::Unlink("pg_wal/b".into())).unwrap();
+        let new = rig.open("pg_wal/b", OpenFlags::CreateNew);
+        rig.fsync(new);
+        rig.lose_power();
+        assert_eq!(rig.text("pg_wal/b").as_deref(), Some(""), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_full_disk_gives_short_writes() {
     let mut rig = Rig::new();
